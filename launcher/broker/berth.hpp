@@ -1,0 +1,50 @@
+// A berth's life: park, lease, prove empty, release, unpark. Every step is written down before it is done, and each
+// function may be repeated after a crash at any point of it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "launcher/broker/journal.hpp"
+#include "launcher/core/plan.hpp"
+#include "launcher/system/fd.hpp"
+
+namespace berth {
+
+/// A parked device that this process has locked.
+struct HeldBerth {
+  Lock lock;
+  LeaseRecord record;
+  UniqueFd netns;  ///< the berth's network namespace
+};
+
+/// Parks the device of `spec` (netns pinned, device named, addressed, up) or adopts it if it is parked already as
+/// `spec` says; a parked berth that differs, or is not empty, is rebuilt. Needs CAP_SYS_ADMIN and CAP_NET_ADMIN.
+/// Throws Error{busy} if another process holds the device's lock, Error{host} if the device vanished or the kernel
+/// refuses; in the latter case everything done is undone, or the device is quarantined with the reason.
+HeldBerth park(const Journal& journal, const BerthSpec& spec);
+
+/// Writes the owner into the journal. The berth has been proven empty by park().
+void lease(const Journal& journal, HeldBerth& berth, const LeaseOwner& owner);
+
+/// Processes that have the berth's netns as their own (pids), found in /proc.
+std::vector<int> processes_in(const UniqueFd& netns);
+
+/// Ends a lease: kills what is left in the netns (SIGKILL, then waits at most `patience_ms`), proves that no socket is
+/// left, and makes the berth leasable again. A berth with sockets that do not go away is rebuilt in a new netns; one that
+/// cannot be emptied is quarantined. With Park::never the device goes home instead.
+void release(const Journal& journal, HeldBerth berth, int patience_ms = 2000);
+
+/// Brings the device home as it was found (macvlan: deletes it) and forgets it. Throws Error{busy} if it is held.
+void unpark(const Journal& journal, const std::string& id);
+
+/// What repair() did with one device.
+struct Repair {
+  std::string id;
+  std::string action;  ///< "emptied", "rebuilt", "brought home", "quarantined: …"
+};
+/// Finishes what crashed processes left: every record whose lock is free and whose phase is not `parked` (or all that
+/// belong to `job`, if given) is brought back to parked or home. Idempotent; two at once do not disturb each other.
+std::vector<Repair> repair(const Journal& journal, std::optional<std::uint32_t> job = std::nullopt);
+
+}  // namespace berth

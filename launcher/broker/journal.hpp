@@ -1,0 +1,113 @@
+// The lease directory: which device is parked, who holds it, and how it was before Berth touched it.
+//
+// STATE/locks/ID    (root only) an OFD write lock on it is the ownership of device ID. The kernel drops it with the
+//                   last copy of the descriptor, so a holder that is killed holds nothing.
+// STATE/leases/ID   (world readable) a JSON record, replaced atomically, written before every change that the kernel
+//                   does not undo by itself. It says how to restore; whether it is held, only the lock says.
+// STATE/netns/ID    the pinned network namespace of a parked device.
+// STATE/lock        the node lock: held from inventory to lease, so that two planners never see the same free device.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launcher/core/inventory.hpp"
+#include "launcher/core/plan.hpp"
+#include "launcher/system/fd.hpp"
+
+namespace berth {
+
+/// Default of every --state option.
+inline constexpr const char* kStateDirectory = "/run/berth";
+
+enum class Phase { parking, parked, leased, releasing, unparking, quarantined };
+
+/// A process that cannot be mistaken for a later one with the same pid: start time is field 22 of /proc/PID/stat.
+struct ProcessIdentity {
+  int pid = 0;
+  std::uint64_t start_time = 0;  ///< clock ticks since boot
+  bool operator==(const ProcessIdentity&) const = default;
+};
+
+/// Who holds a lease.
+struct LeaseOwner {
+  std::uint32_t job = 0;
+  std::uint32_t step = 0;
+  std::uint32_t uid = 0;
+  std::string user;
+  std::vector<unsigned> ranks;
+  ProcessIdentity broker;
+  bool operator==(const LeaseOwner&) const = default;
+};
+/// "job 4711.0 (alice)"
+std::string to_string(const LeaseOwner& owner);
+
+/// What the device was on the host before it was parked; empty for a macvlan, which Berth created.
+struct OriginalState {
+  std::string name;
+  MacAddress mac{};
+  unsigned mtu = 0;
+  bool up = false;
+  std::vector<IpPrefix> addresses;
+  bool operator==(const OriginalState&) const = default;
+};
+
+struct LeaseRecord {
+  BerthSpec berth;
+  std::string boot_id;
+  Phase phase = Phase::parking;
+  std::uint64_t netns_inode = 0;  ///< 0: no netns yet
+  OriginalState original;
+  std::optional<LeaseOwner> owner;  ///< with Phase::leased and releasing
+  std::string reason;               ///< with Phase::quarantined
+  bool operator==(const LeaseRecord&) const = default;
+};
+
+std::string to_json_text(const LeaseRecord& record);
+/// Throws Error{host} naming what is wrong with the text.
+LeaseRecord parse_lease_record(const std::string& text);
+
+/// Holds a lock until destroyed. The destructor closes and never unlocks: a forked child's copy keeps the lock.
+class Lock {
+ public:
+  explicit Lock(UniqueFd fd) : fd_(std::move(fd)) {}
+  [[nodiscard]] int fd() const { return fd_.get(); }
+
+ private:
+  UniqueFd fd_;
+};
+
+/// The lease directory below one state directory. All functions throw Error{host} on I/O errors.
+class Journal {
+ public:
+  /// Creates the directories (root) or merely names them (others, who can then only read).
+  explicit Journal(std::string state_directory);
+
+  [[nodiscard]] const std::string& state_directory() const { return state_; }
+  [[nodiscard]] std::string netns_path(const std::string& id) const;
+
+  /// The node lock; waits for it (SIGALRM-free, by F_OFD_SETLKW).
+  [[nodiscard]] Lock lock_node() const;
+  /// The lock of one device; nullopt if somebody else holds it.
+  [[nodiscard]] std::optional<Lock> try_lock_device(const std::string& id) const;
+  /// Whether somebody holds the device's lock now (F_OFD_GETLK); root only.
+  [[nodiscard]] bool is_locked(const std::string& id) const;
+
+  [[nodiscard]] std::vector<std::string> ids() const;
+  /// nullopt if there is none. A record that cannot be parsed, or of another boot, comes back as quarantined or absent
+  /// respectively.
+  [[nodiscard]] std::optional<LeaseRecord> read(const std::string& id) const;
+  void write(const LeaseRecord& record) const;
+  void remove(const std::string& id) const;  ///< record, lock file and pin directory entry; caller holds the lock
+
+  /// The inventory's view of all records. With `check_locks` (root) a lease whose lock nobody holds is not leased.
+  [[nodiscard]] std::vector<HeldDevice> held_devices(bool check_locks) const;
+
+ private:
+  std::string state_;
+  std::string boot_id_;
+};
+
+}  // namespace berth

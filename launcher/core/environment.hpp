@@ -1,0 +1,27 @@
+// The environment of a rank: what its libraries need to find its device, and the site's and user's changes.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "launcher/core/plan.hpp"
+#include "launcher/core/request.hpp"
+
+namespace berth {
+
+/// The variables that make MPI, UCX, libfabric, NCCL and friends use the device of `berth` and no other, by the one
+/// table in environment.cpp (docs/environment.md shows it). They are defaults: a variable that the user set wins.
+std::vector<EnvironmentChange> device_environment(const BerthSpec& berth);
+
+/// Facts about the berth for programs and scripts: BERTH_DEVICE, BERTH_INTERFACE, BERTH_ADDRESS, BERTH_POOL,
+/// BERTH_CPUS, BERTH_NUMA_NODE, BERTH_RANK. Always set.
+std::vector<EnvironmentChange> fact_environment(const NodePlan& plan, const RankPlan& rank);
+
+/// Order: device defaults (only where unset), facts, policy, request. Returns the changes that turn `current` into the
+/// rank's environment, with prepend and append already resolved: only `set` and `unset` remain.
+std::vector<EnvironmentChange> make_environment(const std::map<std::string, std::string>& current,
+                                                const NodePlan& plan, const RankPlan& rank, const Policy& policy,
+                                                const Request& request);
+
+}  // namespace berth

@@ -1,0 +1,1 @@
+#include "launcher/core/error.hpp"

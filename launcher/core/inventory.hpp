@@ -1,0 +1,88 @@
+// What a node has: a snapshot of topology, NICs and leases, taken once, then only read.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launcher/core/values.hpp"
+
+namespace berth {
+
+struct NumaNode {
+  unsigned os_index = 0;
+  CpuSet cpus;  ///< empty for memory-only nodes
+  bool operator==(const NumaNode&) const = default;
+};
+
+struct Topology {
+  std::vector<CpuSet> cores;         ///< the hardware threads of each core, in hwloc's logical order
+  std::vector<NumaNode> numa_nodes;  ///< ascending os_index, which may be sparse
+  CpuSet cpus;                       ///< all online CPUs
+  bool operator==(const Topology&) const = default;
+};
+
+enum class LinkState { unknown, down, up };
+std::string_view to_string(LinkState state);
+
+/// A network interface of the host's netns.
+struct NetDevice {
+  std::string name;
+  unsigned index = 0;                 ///< ifindex
+  MacAddress mac{};
+  unsigned mtu = 0;                   ///< bytes
+  LinkState link = LinkState::unknown;
+  std::uint32_t speed_mbps = 0;       ///< 0: unknown
+  std::string kind;                   ///< rtnl link kind: "macvlan", "veth", "bridge"; empty for hardware
+  std::string driver;
+  std::optional<PciAddress> pci;
+  std::vector<std::string> rdma_devices;
+  std::optional<unsigned> numa_node;  ///< empty: unknown
+  CpuSet local_cpus;                  ///< empty: unknown
+  bool operator==(const NetDevice&) const = default;
+};
+
+/// A virtual function of an SR-IOV PF, whether or not its netdev is in the host's netns now.
+struct VirtualFunction {
+  PciAddress pci;
+  PciAddress pf;
+  unsigned index = 0;                 ///< VF number of its PF: virtfnN
+  std::string driver;                 ///< empty: none bound
+  std::string netdev;                 ///< empty: no netdev in the host's netns (parked, leased, foreign, vfio)
+  std::vector<std::string> rdma_devices;
+  std::optional<unsigned> numa_node;
+  CpuSet local_cpus;
+  bool operator==(const VirtualFunction&) const = default;
+};
+
+/// A PCI network function that can have VFs, or has a netdev of its own.
+struct PhysicalFunction {
+  PciAddress pci;
+  std::string netdev;
+  unsigned total_vfs = 0;
+  unsigned num_vfs = 0;
+  bool operator==(const PhysicalFunction&) const = default;
+};
+
+/// What the lease directory says about one device (launcher/broker/journal.hpp writes it).
+struct HeldDevice {
+  std::string device_id;
+  bool parked = false;
+  bool leased = false;
+  std::string holder;       ///< "job 4711.0 (alice)"; empty if not leased
+  std::string quarantined;  ///< the reason; empty: healthy
+  bool operator==(const HeldDevice&) const = default;
+};
+
+struct Inventory {
+  std::string host;         ///< node name
+  Topology topology;
+  std::vector<NetDevice> net_devices;
+  std::vector<PhysicalFunction> physical_functions;
+  std::vector<VirtualFunction> virtual_functions;
+  std::vector<HeldDevice> held;
+  bool operator==(const Inventory&) const = default;
+};
+
+}  // namespace berth

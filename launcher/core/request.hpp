@@ -1,0 +1,69 @@
+// What a user asks for: the same record whether it came by SPANK option, environment variable or `berth run` flag.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace berth {
+
+/// Which network namespace a rank runs in.
+enum class NetScope { rank, node, host };
+/// How far a rank is pinned: not at all, to CPUs, or to CPUs and the memory of their NUMA nodes.
+enum class Pin { off, cpus, cpus_and_memory };
+
+std::string_view to_string(NetScope scope);  ///< "rank" | "node" | "host"
+std::string_view to_string(Pin pin);         ///< "off" | "cpus" | "cpus+mem"
+
+/// A directory or file of the host that appears in the container.
+struct MountRequest {
+  std::string source;
+  std::string target;  ///< absolute, inside the container
+  bool read_only = false;
+  bool operator==(const MountRequest&) const = default;
+};
+
+/// One change to the environment; `value` may hold ${NAME} of the host's environment only in policy rules.
+struct EnvironmentChange {
+  enum class Action { set, prepend, append, unset };  ///< prepend and append join with ':'
+  Action action = Action::set;
+  std::string name;
+  std::string value;
+  bool operator==(const EnvironmentChange&) const = default;
+};
+
+/// The image of a request that wants devices, CPUs and network namespace only.
+constexpr std::string_view kNoImage = "none";
+
+struct Request {
+  std::string image;  ///< path, or kNoImage; empty: Berth was not asked for
+  std::string pool;   ///< empty: the first pool that the policy allows to this user
+  std::vector<MountRequest> mounts;
+  std::vector<EnvironmentChange> environment;
+  std::string working_directory;  ///< absolute, inside the container; empty: the job's own
+  std::optional<Pin> pin;         ///< empty: the policy's default
+  NetScope net = NetScope::rank;
+  bool share = false;             ///< ranks may share a device where there are fewer devices than ranks
+  unsigned wait_seconds = 0;      ///< how long to wait for a device that another job holds
+  bool verbose = false;
+  bool operator==(const Request&) const = default;
+};
+
+/// One user-visible option: `--rdma-NAME` of srun, `--NAME` of `berth run`, and the variable BERTH_NAME.
+struct OptionSpec {
+  std::string_view name;      ///< "container", "pool", …
+  std::string_view argument;  ///< placeholder for the help text; "" for a flag
+  std::string_view help;
+};
+/// All options in the order of the help text.
+const std::vector<OptionSpec>& option_specs();
+
+/// Applies one option to `request`; a flag takes "" or "1" (and "0" to turn it off).
+/// Throws Error{usage} naming the option, the value and the accepted forms. Applying the same option again replaces
+/// its value, except `mount` and `env`, which take lists ("SRC:DST[:ro|rw][,…]", "NAME=VALUE[,…]", "-NAME" unsets).
+void apply_option(Request& request, std::string_view name, std::string_view value);
+
+}  // namespace berth

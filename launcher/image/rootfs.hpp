@@ -1,0 +1,34 @@
+// The rank's root file system, built once per step in a mount namespace of its own (the template): image, /proc, /dev,
+// shared /dev/shm and /tmp, home, user and resolver files, site and user mounts. A rank joins it, unshares, and adds
+// only what differs per rank. Copying this small namespace is cheaper than copying the host's, works on every kernel
+// that has the new mount API, and leaves nothing to unmount: it dies with its last process and descriptor.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "launcher/core/policy.hpp"
+#include "launcher/core/request.hpp"
+#include "launcher/image/image.hpp"
+#include "launcher/system/fd.hpp"
+
+namespace berth {
+
+struct RootfsRequest {
+  const OpenImage* image = nullptr;
+  Credentials user;
+  std::string user_name;
+  std::string home;                          ///< from the user database; "" if unknown
+  std::string working_directory;             ///< the job's
+  std::vector<MountRequest> mounts;          ///< the user's, to be checked against `policy`
+  std::vector<std::string> runtime_directories;  ///< directories that the launcher's PMIx server shares with its ranks
+  const MountPolicy* policy = nullptr;
+};
+
+/// Builds the template in a child process and returns its mount namespace (an nsfs descriptor for setns). The root of
+/// that namespace is the rank's root; the host's tree is not in it. User paths are opened with the user's rights;
+/// targets are resolved inside the image, never outside. Targets that the image lacks are provided by a read-only overlay.
+/// Throws Error{policy} for a mount that is not allowed, Error{image}, Error{host}.
+UniqueFd build_rootfs(const RootfsRequest& request);
+
+}  // namespace berth
