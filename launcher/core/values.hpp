@@ -77,9 +77,11 @@ std::string to_string(const IpPrefix& address);
 std::string address_to_string(const IpPrefix& address);
 
 /// Name of a network interface as the kernel accepts it: 1..15 bytes, no '/', ':', white space or '%', not "." or "..".
+/// Control characters, which the kernel would take, are refused as well.
 bool is_interface_name(std::string_view name);
 
-/// The known word nearest to `word`, for "did you mean": nullopt if none is close (Levenshtein distance over a third).
+/// The known word nearest to `word`, for "did you mean": nullopt if none is close (edit distance, with a
+/// swap of two neighbours counted once, over a third of the longer word).
 std::optional<std::string> nearest_word(std::string_view word, const std::vector<std::string>& known);
 
 }  // namespace berth
