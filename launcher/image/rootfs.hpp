@@ -18,17 +18,27 @@ struct RootfsRequest {
   const OpenImage* image = nullptr;
   Credentials user;
   std::string user_name;
-  std::string home;                          ///< from the user database; "" if unknown
-  std::string working_directory;             ///< the job's
-  std::vector<MountRequest> mounts;          ///< the user's, to be checked against `policy`
+  std::string home;                              ///< from the user database; "" if unknown
+  std::string working_directory;                 ///< the job's
+  std::vector<MountRequest> mounts;              ///< the user's, to be checked against `policy`
   std::vector<std::string> runtime_directories;  ///< directories that the launcher's PMIx server shares with its ranks
   const MountPolicy* policy = nullptr;
 };
 
 /// Builds the template in a child process and returns its mount namespace (an nsfs descriptor for setns). The root of
 /// that namespace is the rank's root; the host's tree is not in it. User paths are opened with the user's rights;
-/// targets are resolved inside the image, never outside. Targets that the image lacks are provided by a read-only overlay.
-/// Throws Error{policy} for a mount that is not allowed, Error{image}, Error{host}.
+/// targets are resolved inside the image, never outside. Targets that the image lacks are provided by a read-only
+/// overlay. Throws Error{policy} for a mount that is not allowed, Error{image}, Error{host}.
 UniqueFd build_rootfs(const RootfsRequest& request);
+
+/// Moves the calling process into a copy of the template that is its own, mounts a fresh /sys that shows the network
+/// namespace the caller has joined *before*, and goes to "/". For a single-threaded process with CAP_SYS_ADMIN and
+/// CAP_SYS_CHROOT (a forked child of slurmstepd will do). Throws Error{host}; the process must then end.
+void enter_rootfs(int mount_ns_fd);
+
+/// The same for a rank without an image: the host's tree in a mount namespace of its own, which follows the host's
+/// mounts and gives none back, with a fresh /sys under the old one's submounts (/sys/fs/cgroup, …). Keeps the working
+/// directory. Throws Error{host}.
+void enter_host_tree();
 
 }  // namespace berth

@@ -1,0 +1,119 @@
+#include "launcher/system/privileges.hpp"
+
+#include <fmt/format.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <linux/securebits.h>
+#include <sys/fsuid.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+
+#include "launcher/system/fd.hpp"
+
+namespace berth {
+
+namespace {
+
+[[noreturn]] void fail(int error_number, std::string_view operation) {
+  Error error = system_error(error_number, "cannot give up privileges", operation,
+                             "this is a defect of Berth or of the kernel's security settings: report it");
+  error.code = ErrorCode::internal;
+  throw error;
+}
+
+// The kernel's own limit: capability sets are 64 bits wide.
+constexpr unsigned long kCapabilities = 64;
+
+bool bounding_has(unsigned long capability) { return prctl(PR_CAPBSET_READ, capability, 0, 0, 0) == 1; }
+
+bool ambient_has(unsigned long capability) {
+  return prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0) == 1;
+}
+
+}  // namespace
+
+void drop_bounding_set() {
+  for (unsigned long capability = 0; capability < kCapabilities; ++capability)
+    if (bounding_has(capability) && prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0)
+      fail(errno, fmt::format("prctl(PR_CAPBSET_DROP, {})", capability));
+}
+
+void lock_securebits() {
+  constexpr unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
+                                 SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED;
+  if (prctl(PR_SET_SECUREBITS, bits, 0, 0, 0) != 0) fail(errno, "prctl(PR_SET_SECUREBITS)");
+}
+
+void clear_capabilities() {
+  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) fail(errno, "prctl(PR_CAP_AMBIENT_CLEAR_ALL)");
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3]{};
+  if (syscall(SYS_capset, &header, none) != 0) fail(errno, "capset");
+}
+
+void set_no_new_privs() {
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail(errno, "prctl(PR_SET_NO_NEW_PRIVS)");
+}
+
+void verify_unprivileged(std::uint32_t uid, std::uint32_t gid) {
+  const auto refuse = [](std::string why) {
+    throw Error(ErrorCode::internal, "cannot give up privileges", std::move(why),
+                "this is a defect of Berth or of the kernel's security settings: report it");
+  };
+  uid_t real = 0, effective = 0, saved = 0;
+  if (getresuid(&real, &effective, &saved) != 0) fail(errno, "getresuid");
+  if (real != uid || effective != uid || saved != uid)
+    refuse(fmt::format("user ids are {}/{}/{}, not {}", real, effective, saved, uid));
+  gid_t real_group = 0, effective_group = 0, saved_group = 0;
+  if (getresgid(&real_group, &effective_group, &saved_group) != 0) fail(errno, "getresgid");
+  if (real_group != gid || effective_group != gid || saved_group != gid)
+    refuse(fmt::format("group ids are {}/{}/{}, not {}", real_group, effective_group, saved_group, gid));
+
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3]{};
+  if (syscall(SYS_capget, &header, sets) != 0) fail(errno, "capget");
+  for (const auto& half : sets)
+    if ((half.effective | half.permitted | half.inheritable) != 0) refuse("capabilities are left");
+  for (unsigned long capability = 0; capability < kCapabilities; ++capability)
+    if (bounding_has(capability) || ambient_has(capability))
+      refuse(fmt::format("capability {} is left in the bounding or ambient set", capability));
+}
+
+void drop_to_user(const Credentials& user) {
+  drop_bounding_set();
+  lock_securebits();
+  if (setgroups(user.groups.size(), user.groups.data()) != 0) fail(errno, "setgroups");
+  if (setresgid(user.gid, user.gid, user.gid) != 0) fail(errno, "setresgid");
+  if (setresuid(user.uid, user.uid, user.uid) != 0) fail(errno, "setresuid");
+  clear_capabilities();
+  set_no_new_privs();
+  verify_unprivileged(user.uid, user.gid);
+}
+
+FileAccessAs::FileAccessAs(const Credentials& user) {
+  const int count = getgroups(0, nullptr);
+  if (count < 0) fail(errno, "getgroups");
+  former_groups_.resize(static_cast<std::size_t>(count));
+  if (getgroups(count, former_groups_.data()) < 0) fail(errno, "getgroups");
+  if (setgroups(user.groups.size(), user.groups.data()) != 0) fail(errno, "setgroups");
+  former_gid_ = static_cast<std::uint32_t>(setfsgid(user.gid));
+  setfsuid(user.uid);
+  // Neither call reports failure; an id that cannot be set shows what is in force.
+  if (static_cast<std::uint32_t>(setfsgid(static_cast<gid_t>(-1))) != user.gid ||
+      static_cast<std::uint32_t>(setfsuid(static_cast<uid_t>(-1))) != user.uid)
+    fail(EPERM, "setfsuid");
+}
+
+FileAccessAs::~FileAccessAs() {
+  setfsuid(0);
+  setfsgid(former_gid_);
+  const bool restored =
+      setgroups(former_groups_.size(), former_groups_.data()) == 0 && setfsuid(static_cast<uid_t>(-1)) == 0;
+  if (!restored) std::abort();
+}
+
+}  // namespace berth

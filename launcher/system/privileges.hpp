@@ -1,0 +1,49 @@
+// Giving up root for good: the steps, their order, and the proof that it worked.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace berth {
+
+/// Who a process becomes, or under whose rights paths are opened.
+struct Credentials {
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::vector<std::uint32_t> groups;  ///< supplementary groups, all of them
+};
+
+/// Empties the bounding set. Needs CAP_SETPCAP. Throws Error{internal}.
+void drop_bounding_set();
+/// Makes uid 0 an ordinary user for good: no capabilities by exec or setuid, keep-caps off, all of it locked.
+/// Needs CAP_SETPCAP. Throws Error{internal}.
+void lock_securebits();
+/// Clears the ambient, inheritable, permitted and effective sets. Throws Error{internal}.
+void clear_capabilities();
+/// Throws Error{internal}.
+void set_no_new_privs();
+
+/// Throws Error{internal} unless real, effective and saved ids are `uid` and `gid` and all five capability sets are
+/// empty. Makes system calls only: it does not trust a /proc that a container could have covered.
+void verify_unprivileged(std::uint32_t uid, std::uint32_t gid);
+
+/// Turns a forked child of root into `user`, irrevocably, and verifies it. Every failure throws Error{internal}; the
+/// caller must then end the process.
+void drop_to_user(const Credentials& user);
+
+/// Opens files with another user's rights while alive (file system uid, gid and groups; the real uid stays root, so
+/// that the user can neither trace nor signal the process). For single-threaded children only: ends in the child's
+/// death or in root again. Throws Error{internal}.
+class FileAccessAs {
+ public:
+  explicit FileAccessAs(const Credentials& user);
+  FileAccessAs(const FileAccessAs&) = delete;
+  FileAccessAs& operator=(const FileAccessAs&) = delete;
+  ~FileAccessAs();
+
+ private:
+  std::vector<std::uint32_t> former_groups_;
+  std::uint32_t former_gid_ = 0;
+};
+
+}  // namespace berth
