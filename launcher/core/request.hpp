@@ -17,6 +17,7 @@ enum class Pin { off, cpus, cpus_and_memory };
 
 std::string_view to_string(NetScope scope);  ///< "rank" | "node" | "host"
 std::string_view to_string(Pin pin);         ///< "off" | "cpus" | "cpus+mem"
+std::optional<Pin> parse_pin(std::string_view text);
 
 /// A directory or file of the host that appears in the container.
 struct MountRequest {
@@ -25,6 +26,16 @@ struct MountRequest {
   bool read_only = false;
   bool operator==(const MountRequest&) const = default;
 };
+
+/// "SRC[:DST][:ro|rw]"; without DST the target is SRC. Both become plain absolute paths. Throws Error{usage} on
+/// relative paths, "..", a target that Berth builds itself (/, /dev, /proc, /sys) and sources in /proc.
+MountRequest parse_mount(std::string_view text);
+
+/// A name that every shell can set: letters, digits and '_', not starting with a digit.
+bool is_environment_name(std::string_view name);
+
+/// A name for pools: 1..64 letters, digits, '.', '_' and '-', starting with a letter or digit.
+bool is_pool_name(std::string_view name);
 
 /// One change to the environment; `value` may hold ${NAME} of the host's environment only in policy rules.
 struct EnvironmentChange {
@@ -46,8 +57,8 @@ struct Request {
   std::string working_directory;  ///< absolute, inside the container; empty: the job's own
   std::optional<Pin> pin;         ///< empty: the policy's default
   NetScope net = NetScope::rank;
-  bool share = false;             ///< ranks may share a device where there are fewer devices than ranks
-  unsigned wait_seconds = 0;      ///< how long to wait for a device that another job holds
+  bool share = false;         ///< ranks may share a device where there are fewer devices than ranks
+  unsigned wait_seconds = 0;  ///< how long to wait for a device that another job holds
   bool verbose = false;
   bool operator==(const Request&) const = default;
 };
@@ -62,8 +73,10 @@ struct OptionSpec {
 const std::vector<OptionSpec>& option_specs();
 
 /// Applies one option to `request`; a flag takes "" or "1" (and "0" to turn it off).
-/// Throws Error{usage} naming the option, the value and the accepted forms. Applying the same option again replaces
-/// its value, except `mount` and `env`, which take lists ("SRC:DST[:ro|rw][,…]", "NAME=VALUE[,…]", "-NAME" unsets).
+/// Throws Error{usage} naming the option, the value and the accepted forms, and then leaves `request` as it was.
+/// Applying the same option again replaces its value, except `mount` and `env`, which take lists and add to what is
+/// there ("SRC[:DST][:ro|rw][,…]", "NAME=VALUE[,…]", "-NAME" unsets); a later mount on the same target wins.
+/// In lists, "\," is a comma, "\:" a colon (mount only) and "\\" a backslash; other backslashes stand for themselves.
 void apply_option(Request& request, std::string_view name, std::string_view value);
 
 }  // namespace berth

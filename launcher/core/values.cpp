@@ -144,6 +144,28 @@ bool is_interface_name(std::string_view name) {
   });
 }
 
+std::optional<std::string> parse_absolute_path(std::string_view text) {
+  if (text.empty() || text.front() != '/' || text.find('\0') != std::string_view::npos) return std::nullopt;
+  std::string path;
+  while (!text.empty()) {
+    const std::size_t slash = text.find('/');
+    const std::string_view component = text.substr(0, slash);
+    if (component == "..") return std::nullopt;
+    if (!component.empty() && component != ".") {
+      path += '/';
+      path += component;
+    }
+    text.remove_prefix(slash == std::string_view::npos ? text.size() : slash + 1);
+  }
+  return path.empty() ? "/" : path;
+}
+
+bool is_within(std::string_view path, std::string_view directory) {
+  while (directory.ends_with('/')) directory.remove_suffix(1);
+  if (path.empty() || path.front() != '/' || !path.starts_with(directory)) return false;
+  return path.size() == directory.size() || path[directory.size()] == '/';
+}
+
 std::optional<std::string> nearest_word(std::string_view word, const std::vector<std::string>& known) {
   constexpr std::size_t kLongest = 64;  // no key or name is longer, and the distance takes quadratic time
   if (word.empty() || word.size() > kLongest) return std::nullopt;

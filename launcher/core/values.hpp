@@ -80,6 +80,12 @@ std::string address_to_string(const IpPrefix& address);
 /// Control characters, which the kernel would take, are refused as well.
 bool is_interface_name(std::string_view name);
 
+/// `text` as an absolute path without ".", repeated or trailing slashes; nullopt if it is relative, or has ".." or NUL.
+std::optional<std::string> parse_absolute_path(std::string_view text);
+
+/// Whether `path` (absolute, without symlinks or "..") lies below `directory` or is it, compared by whole components.
+bool is_within(std::string_view path, std::string_view directory);
+
 /// The known word nearest to `word`, for "did you mean": nullopt if none is close (edit distance, with a
 /// swap of two neighbours counted once, over a third of the longer word).
 std::optional<std::string> nearest_word(std::string_view word, const std::vector<std::string>& known);

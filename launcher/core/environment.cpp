@@ -1,0 +1,158 @@
+#include "launcher/core/environment.hpp"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+namespace berth {
+namespace {
+
+using Environment = std::map<std::string, std::string>;
+
+/// A variable that makes one library use the device.
+struct DeviceVariable {
+  std::string_view name;
+  std::string_view value;        ///< with placeholders; a row whose placeholder has no value here is left out
+  std::string_view excluded_by;  ///< a variable that must not be set together with this one
+};
+
+/// The one table. docs/environment.md says where each row comes from, and which variables are left out, and why.
+constexpr std::array kDeviceVariables = {
+    DeviceVariable{"FI_SOCKETS_IFACE", "{interface}", ""},
+    DeviceVariable{"FI_TCP_IFACE", "{interface}", ""},
+    DeviceVariable{"GLOO_SOCKET_IFNAME", "{interface}", ""},
+    DeviceVariable{"MPIR_CVAR_NEMESIS_TCP_NETWORK_IFACE", "{interface}", ""},
+    DeviceVariable{"NCCL_SOCKET_IFNAME", "={interface}", ""},
+    DeviceVariable{"OMPI_MCA_btl_tcp_if_include", "{interface}", "OMPI_MCA_btl_tcp_if_exclude"},
+    DeviceVariable{"TP_SOCKET_IFNAME", "{interface}", ""},
+    DeviceVariable{"UCX_NET_DEVICES", "{interface}", ""},
+};
+
+/// `text` with every placeholder replaced; nullopt if one has no value on `berth`.
+std::optional<std::string> fill(std::string_view text, const BerthSpec& berth) {
+  const std::array<std::pair<std::string_view, std::string_view>, 1> values = {{{"{interface}", berth.interface}}};
+  std::string filled(text);
+  for (const auto& [placeholder, value] : values) {
+    const std::size_t position = filled.find(placeholder);
+    if (position == std::string::npos) continue;
+    if (value.empty()) return std::nullopt;
+    filled.replace(position, placeholder.size(), value);
+  }
+  return filled;
+}
+
+/// `value` with each ${NAME} replaced by that variable of `current`, or by nothing.
+std::string expand(std::string_view value, const Environment& current) {
+  std::string expanded;
+  while (!value.empty()) {
+    const std::size_t begin = value.find("${");
+    const std::size_t end = begin == std::string_view::npos ? begin : value.find('}', begin);
+    if (end == std::string_view::npos) break;
+    expanded += value.substr(0, begin);
+    const auto variable = current.find(std::string(value.substr(begin + 2, end - begin - 2)));
+    if (variable != current.end()) expanded += variable->second;
+    value.remove_prefix(end + 1);
+  }
+  return expanded.append(value);
+}
+
+void apply_change(Environment& environment, const EnvironmentChange& change) {
+  if (change.action == EnvironmentChange::Action::unset) {
+    environment.erase(change.name);
+    return;
+  }
+  std::string& value = environment[change.name];
+  // An empty element of a search path means the current directory, so no ':' next to nothing.
+  if (change.action == EnvironmentChange::Action::set || value.empty()) {
+    value = change.value;
+  } else if (change.value.empty()) {
+    return;
+  } else if (change.action == EnvironmentChange::Action::prepend) {
+    value = change.value + ':' + value;
+  } else {
+    value += ':' + change.value;
+  }
+}
+
+bool mentions(const std::vector<EnvironmentChange>& changes, std::string_view name) {
+  return std::any_of(changes.begin(), changes.end(), [&](const EnvironmentChange& change) {
+    return change.name == name && change.action != EnvironmentChange::Action::unset;
+  });
+}
+
+std::string_view excluding_variable(std::string_view name) {
+  for (const DeviceVariable& row : kDeviceVariables) {
+    if (row.name == name) return row.excluded_by;
+  }
+  return "";
+}
+
+}  // namespace
+
+std::vector<EnvironmentChange> device_environment(const BerthSpec& berth) {
+  std::vector<EnvironmentChange> changes;
+  for (const DeviceVariable& row : kDeviceVariables) {
+    if (auto value = fill(row.value, berth)) {
+      changes.push_back({EnvironmentChange::Action::set, std::string(row.name), std::move(*value)});
+    }
+  }
+  return changes;
+}
+
+std::vector<EnvironmentChange> fact_environment(const NodePlan& plan, const RankPlan& rank) {
+  const BerthSpec none;
+  const BerthSpec& berth = rank.berth ? plan.berths.at(*rank.berth) : none;
+  std::string addresses;
+  for (const IpPrefix& address : berth.addresses) {
+    addresses += (addresses.empty() ? "" : ",") + address_to_string(address);
+  }
+  const auto set = [](std::string name, std::string value) {
+    return EnvironmentChange{EnvironmentChange::Action::set, std::move(name), std::move(value)};
+  };
+  return {
+      set("BERTH_ADDRESS", std::move(addresses)),
+      set("BERTH_CPUS", to_string(rank.cpus)),
+      set("BERTH_DEVICE", berth.id),
+      set("BERTH_INTERFACE", berth.interface),
+      set("BERTH_NUMA_NODE", rank.numa_node ? fmt::format("{}", *rank.numa_node) : ""),
+      set("BERTH_POOL", plan.pool),
+      set("BERTH_RANK", fmt::format("{}", rank.rank)),
+  };
+}
+
+std::vector<EnvironmentChange> make_environment(const Environment& current, const NodePlan& plan, const RankPlan& rank,
+                                                const Policy& policy, const Request& request) {
+  Environment environment = current;
+  if (rank.berth) {
+    for (const EnvironmentChange& change : device_environment(plan.berths.at(*rank.berth))) {
+      const std::string excluding(excluding_variable(change.name));
+      const bool excluded = current.count(excluding) > 0 || mentions(policy.environment, excluding) ||
+                            mentions(request.environment, excluding);
+      if (!excluded) environment.try_emplace(change.name, change.value);
+    }
+  }
+  for (const EnvironmentChange& change : fact_environment(plan, rank)) apply_change(environment, change);
+  for (EnvironmentChange change : policy.environment) {
+    change.value = expand(change.value, current);
+    apply_change(environment, change);
+  }
+  for (const EnvironmentChange& change : request.environment) apply_change(environment, change);
+
+  std::vector<EnvironmentChange> changes;
+  for (const auto& [name, value] : environment) {
+    const auto before = current.find(name);
+    if (before == current.end() || before->second != value) {
+      changes.push_back({EnvironmentChange::Action::set, name, value});
+    }
+  }
+  for (const auto& [name, value] : current) {
+    if (environment.count(name) == 0) changes.push_back({EnvironmentChange::Action::unset, name, ""});
+  }
+  return changes;
+}
+
+}  // namespace berth
