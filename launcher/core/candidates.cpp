@@ -1,0 +1,178 @@
+#include <fmt/format.h>
+#include <fnmatch.h>
+
+#include <algorithm>
+#include <cstddef>
+
+#include "launcher/core/addresses.hpp"
+#include "launcher/core/plan.hpp"
+
+namespace berth {
+namespace {
+
+bool matches(const std::string& pattern, const std::string& name) {
+  return !name.empty() && fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
+}
+
+bool matches(const std::string& pattern, const std::string& name, const std::optional<PciAddress>& pci) {
+  return matches(pattern, name) || (pci && (matches(pattern, to_string(*pci)) || parse_pci_address(pattern) == pci));
+}
+
+bool has_wildcard(const std::string& pattern) { return pattern.find_first_of("*?[") != std::string::npos; }
+
+/// Something that devices hang on, and its place among the parents of its pool.
+template <typename T>
+struct Parent {
+  const T* item = nullptr;
+  std::size_t position = 0;
+};
+
+template <typename T>
+struct Parents {
+  std::vector<Parent<T>> found;
+  std::size_t positions = 0;  ///< how many there are, or would be if nothing had vanished
+};
+
+/// In the order of the patterns, then of `items`. Without wildcards the position is that of the pattern, so that the
+/// addresses of the other devices stay when one parent vanishes.
+template <typename T, typename Match>
+Parents<T> find_parents(const Pool& pool, const std::vector<T>& items, const Match& match) {
+  const bool literal = std::none_of(pool.parents.begin(), pool.parents.end(), has_wildcard);
+  Parents<T> parents;
+  for (std::size_t pattern = 0; pattern < pool.parents.size(); ++pattern) {
+    for (const T& item : items) {
+      const bool known = std::any_of(parents.found.begin(), parents.found.end(),
+                                     [&](const Parent<T>& parent) { return parent.item == &item; });
+      if (known || !match(pool.parents[pattern], item)) continue;
+      parents.found.push_back({&item, literal ? pattern : parents.found.size()});
+    }
+  }
+  parents.positions = literal ? pool.parents.size() : parents.found.size();
+  return parents;
+}
+
+const NetDevice* find_net_device(const Inventory& inventory, const std::string& name) {
+  const auto found = std::find_if(inventory.net_devices.begin(), inventory.net_devices.end(),
+                                  [&](const NetDevice& device) { return !name.empty() && device.name == name; });
+  return found == inventory.net_devices.end() ? nullptr : &*found;
+}
+
+const HeldDevice* find_held(const Inventory& inventory, const std::string& id) {
+  const auto found = std::find_if(inventory.held.begin(), inventory.held.end(),
+                                  [&](const HeldDevice& held) { return held.device_id == id; });
+  return found == inventory.held.end() ? nullptr : &*found;
+}
+
+/// Why a device cannot be had whatever it is: empty if the journal has nothing against it.
+std::string held_reason(const HeldDevice* held) {
+  if (held == nullptr) return {};
+  if (!held->quarantined.empty()) return "quarantined: " + held->quarantined;
+  if (held->leased) return "leased by " + (held->holder.empty() ? std::string("somebody") : held->holder);
+  return {};
+}
+
+BerthSpec make_berth(const Pool& pool, const Inventory& inventory, std::size_t index, std::size_t devices_per_node) {
+  BerthSpec berth;
+  berth.pool = pool.name;
+  berth.kind = pool.kind;
+  berth.index = static_cast<unsigned>(index);
+  berth.interface = pool.interface;
+  berth.park = pool.park;
+  berth.inherit_addresses = pool.addresses.inherit;
+  if (!pool.addresses.inherit && !pool.addresses.ranges.empty()) {
+    berth.addresses =
+        choose_addresses(pool.addresses, inventory.host, berth.index, static_cast<unsigned>(devices_per_node));
+  }
+  berth.mtu = pool.mtu;
+  berth.gateways = pool.gateways;
+  return berth;
+}
+
+std::string macvlan_problem(const Pool& pool, const NetDevice& parent) {
+  if (parent.link == LinkState::down) return fmt::format("link of {} is down", parent.name);
+  if (pool.mtu && parent.mtu != 0 && *pool.mtu > parent.mtu) {
+    return fmt::format("the pool's MTU {} is larger than the MTU {} of {}", *pool.mtu, parent.mtu, parent.name);
+  }
+  return {};
+}
+
+std::vector<Candidate> macvlan_candidates(const Pool& pool, const Inventory& inventory) {
+  const auto parents =
+      find_parents(pool, inventory.net_devices, [](const std::string& pattern, const NetDevice& device) {
+        // A wildcard means the node's NICs: never the loopback, nor interfaces that were made from them.
+        const bool stacked = device.name == "lo" || device.kind == "macvlan" || device.kind == "ipvlan";
+        return (!stacked || pattern == device.name) && matches(pattern, device.name, device.pci);
+      });
+  std::vector<Candidate> candidates;
+  for (const auto& [parent, position] : parents.found) {
+    for (unsigned number = 0; number < pool.berths_per_parent; ++number) {
+      Candidate candidate;
+      candidate.berth = make_berth(pool, inventory, position * pool.berths_per_parent + number,
+                                   parents.positions * pool.berths_per_parent);
+      candidate.berth.id = fmt::format("{}.mv{}", parent->name, number);
+      candidate.berth.parent = parent->name;
+      candidate.berth.numa_node = parent->numa_node;
+      candidate.port = parent->name;
+      candidate.local_cpus = parent->local_cpus;
+      candidate.speed_mbps = parent->speed_mbps;
+      candidate.unusable = held_reason(find_held(inventory, candidate.berth.id));
+      if (candidate.unusable.empty()) candidate.unusable = macvlan_problem(pool, *parent);
+      candidates.push_back(std::move(candidate));
+    }
+  }
+  return candidates;
+}
+
+std::string vf_problem(const VirtualFunction& vf, const NetDevice* pf, bool parked) {
+  if (vf.driver == "vfio-pci" || vf.driver == "pci-stub" || vf.driver == "uio_pci_generic") {
+    return fmt::format("bound to {}, so that it has no network interface", vf.driver);
+  }
+  if (vf.driver.empty()) return "no driver bound";
+  if (pf != nullptr && pf->link == LinkState::down) return fmt::format("link of its PF {} is down", pf->name);
+  if (vf.netdev.empty() && !parked) {
+    return "its interface is in another network namespace, and Berth did not put it there";
+  }
+  return {};
+}
+
+std::vector<Candidate> sriov_candidates(const Pool& pool, const Inventory& inventory) {
+  const auto parents = find_parents(
+      pool, inventory.physical_functions,
+      [](const std::string& pattern, const PhysicalFunction& pf) { return matches(pattern, pf.netdev, pf.pci); });
+  // As many numbers for every PF as the largest can have VFs: addresses do not depend on how many are enabled now.
+  std::size_t per_parent = pool.berths_per_parent;
+  if (per_parent == 0) {
+    for (const auto& [pf, position] : parents.found) {
+      per_parent = std::max<std::size_t>({per_parent, pf->total_vfs, pf->num_vfs});
+    }
+  }
+  std::vector<Candidate> candidates;
+  for (const auto& [pf, position] : parents.found) {
+    const NetDevice* pf_netdev = find_net_device(inventory, pf->netdev);
+    for (const VirtualFunction& vf : inventory.virtual_functions) {
+      if (vf.pf != pf->pci || vf.index >= per_parent) continue;
+      Candidate candidate;
+      candidate.berth = make_berth(pool, inventory, position * per_parent + vf.index, parents.positions * per_parent);
+      candidate.berth.id = to_string(vf.pci);
+      candidate.berth.parent = pf->netdev;
+      candidate.berth.pci = vf.pci;
+      candidate.berth.numa_node = vf.numa_node;
+      candidate.port = pf->netdev.empty() ? to_string(pf->pci) : pf->netdev;
+      candidate.local_cpus = vf.local_cpus;
+      candidate.speed_mbps = pf_netdev == nullptr ? 0 : pf_netdev->speed_mbps;
+      const HeldDevice* held = find_held(inventory, candidate.berth.id);
+      candidate.unusable = held_reason(held);
+      if (candidate.unusable.empty()) candidate.unusable = vf_problem(vf, pf_netdev, held != nullptr && held->parked);
+      candidates.push_back(std::move(candidate));
+    }
+  }
+  return candidates;
+}
+
+}  // namespace
+
+std::vector<Candidate> make_candidates(const Pool& pool, const Inventory& inventory) {
+  return pool.kind == PoolKind::macvlan ? macvlan_candidates(pool, inventory) : sriov_candidates(pool, inventory);
+}
+
+}  // namespace berth

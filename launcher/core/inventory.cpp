@@ -1,0 +1,17 @@
+#include "launcher/core/inventory.hpp"
+
+namespace berth {
+
+std::string_view to_string(LinkState state) {
+  switch (state) {
+    case LinkState::down:
+      return "down";
+    case LinkState::up:
+      return "up";
+    case LinkState::unknown:
+      break;
+  }
+  return "unknown";
+}
+
+}  // namespace berth

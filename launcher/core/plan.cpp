@@ -1,0 +1,240 @@
+#include "launcher/core/plan.hpp"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <map>
+
+#include "launcher/core/cpu_shares.hpp"
+#include "launcher/core/error.hpp"
+#include "launcher/core/placement.hpp"
+
+namespace berth {
+namespace {
+
+std::string ranks_text(std::size_t ranks) { return fmt::format("{} rank{}", ranks, ranks == 1 ? "" : "s"); }
+
+std::string devices_text(std::size_t devices) { return fmt::format("{} device{}", devices, devices == 1 ? "" : "s"); }
+
+std::vector<CpuSet> usable_cpus(const PlanInput& input) {
+  std::vector<CpuSet> usable;
+  for (const LocalRank& rank : input.ranks) {
+    const CpuSet& online = input.inventory.topology.cpus;
+    usable.push_back(online.empty() ? rank.allowed_cpus : rank.allowed_cpus & online);
+    if (!usable.back().empty()) continue;
+    throw Error(ErrorCode::host, fmt::format("cannot give rank {} a CPU", rank.rank),
+                fmt::format("it may use CPUs \"{}\", and {} has CPUs \"{}\" online", to_string(rank.allowed_cpus),
+                            input.inventory.host, to_string(online)),
+                "check --cpu-bind and the cpuset of the job");
+  }
+  return usable;
+}
+
+std::optional<unsigned> numa_node_of(const Topology& topology, const CpuSet& cpus) {
+  for (const NumaNode& node : topology.numa_nodes) {
+    if (!node.cpus.empty() && cpus.is_subset_of(node.cpus)) return node.os_index;
+  }
+  return std::nullopt;
+}
+
+[[noreturn]] void throw_no_device(const Pool& pool, const Inventory& inventory) {
+  std::vector<std::string> present;
+  for (const NetDevice& device : inventory.net_devices) present.push_back(device.name);
+  const std::string_view wanted = pool.kind == PoolKind::sriov ? "SR-IOV VFs of" : "network interfaces";
+  throw Error(
+      ErrorCode::host, fmt::format("no device of pool \"{}\" exists on {}", pool.name, inventory.host),
+      fmt::format("the policy wants {} {}; the node has {}", wanted, fmt::join(pool.parents, ", "),
+                  present.empty() ? "no network interface" : fmt::format("{}", fmt::join(present, ", "))),
+      pool.kind == PoolKind::sriov
+          ? "enable VFs (sriov_numvfs), or correct `parents` of the pool; `berth devices` lists what there is"
+          : "correct `parents` of the pool, or find out why the interface vanished; `berth devices` lists them");
+}
+
+/// The holders of leased devices, each with its number of devices, in order of their first device.
+std::vector<std::pair<std::string, std::size_t>> count_holders(const Inventory& inventory,
+                                                               const std::vector<Candidate>& candidates) {
+  std::vector<std::pair<std::string, std::size_t>> holders;
+  for (const Candidate& candidate : candidates) {
+    for (const HeldDevice& held : inventory.held) {
+      if (held.device_id != candidate.berth.id || !held.leased || !held.quarantined.empty()) continue;
+      const std::string name = held.holder.empty() ? "somebody" : held.holder;
+      const auto known = std::find_if(holders.begin(), holders.end(), [&](const auto& h) { return h.first == name; });
+      if (known == holders.end()) {
+        holders.emplace_back(name, 1);
+      } else {
+        ++known->second;
+      }
+    }
+  }
+  return holders;
+}
+
+/// Another pool that the caller may use, for the advice.
+std::optional<std::string> other_pool(const PlanInput& input, const std::string& pool) {
+  for (const Pool& other : input.policy.pools) {
+    if (other.name == pool) continue;
+    Request request = input.request;
+    request.pool = other.name;
+    try {
+      choose_pool(input.policy, input.caller, request);
+      return other.name;
+    } catch (const Error&) {
+      continue;  // not for this caller: the next one may be
+    }
+  }
+  return std::nullopt;
+}
+
+[[noreturn]] void throw_too_few(const PlanInput& input, const Pool& pool, const std::vector<Candidate>& candidates,
+                                std::size_t needed) {
+  const auto holders = count_holders(input.inventory, candidates);
+  std::size_t leased = 0;
+  std::vector<std::string> held;
+  for (const auto& [holder, count] : holders) {
+    leased += count;
+    held.push_back(fmt::format("{} holds {}", holder, count));
+  }
+  std::map<std::string, std::size_t> defects;
+  std::size_t free = 0;
+  for (const Candidate& candidate : candidates) {
+    if (candidate.unusable.empty()) {
+      ++free;
+    } else if (!candidate.unusable.starts_with("leased by ")) {
+      ++defects[candidate.unusable];
+    }
+  }
+  std::string why = devices_text(candidates.size());
+  why +=
+      holders.empty() ? fmt::format(", {} free", free) : fmt::format(", {} leased: {}", leased, fmt::join(held, ", "));
+  for (const auto& [reason, count] : defects) why += fmt::format("; {} unusable: {}", count, reason);
+
+  std::vector<std::string> fixes;
+  const bool waiting_helps = free + leased >= needed;
+  if (waiting_helps) {
+    std::string job = holders.front().first.substr(0, holders.front().first.find(" ("));
+    if (job.starts_with("job ")) job.erase(0, 4);
+    fixes.push_back(fmt::format("wait for {} (--rdma-wait=SECONDS)", job));
+  }
+  if (const auto other = other_pool(input, pool.name)) fixes.push_back("use --rdma-pool=" + *other);
+  if (!input.request.share && free > 0) fixes.emplace_back("let ranks share devices (--rdma-share)");
+  if (fixes.empty()) fixes.emplace_back("see `berth devices -v` for the reasons");
+
+  const std::size_t ranks = input.ranks.size();
+  const std::string what = ranks == 1    ? fmt::format("rank {} a device", input.ranks.front().rank)
+                           : needed == 1 ? ranks_text(ranks) + " a device"
+                                         : ranks_text(ranks) + " a device each";
+  throw Error(waiting_helps ? ErrorCode::busy : ErrorCode::host,
+              fmt::format("cannot give {} from pool \"{}\"", what, pool.name), why,
+              fmt::format("{}", fmt::join(fixes, ", or ")));
+}
+
+PlacementProblem make_problem(const Topology& topology, std::vector<CpuSet> allowed,
+                              const std::vector<const Candidate*>& devices, Shortage shortage) {
+  PlacementProblem problem{topology, std::move(allowed), {}, shortage, PlacementOrder::locality};
+  for (const Candidate* device : devices) {
+    problem.devices.push_back({device->port, device->berth.numa_node, device->local_cpus, device->speed_mbps});
+  }
+  return problem;
+}
+
+/// The `limit` devices that `limit` ranks would get if they had all the CPUs: spread over ports and NUMA nodes.
+std::vector<const Candidate*> choose_subset(const Topology& topology, const std::vector<CpuSet>& allowed,
+                                            const std::vector<const Candidate*>& devices, std::size_t limit) {
+  CpuSet all;
+  for (const CpuSet& cpus : allowed) all |= cpus;
+  const auto choices =
+      choose_placement(make_problem(topology, std::vector<CpuSet>(limit, all), devices, Shortage::fail));
+  std::vector<std::size_t> chosen;
+  for (const PlacementChoice& choice : choices.value_or(std::vector<PlacementChoice>{}))
+    chosen.push_back(choice.device);
+  std::sort(chosen.begin(), chosen.end());
+  std::vector<const Candidate*> subset;
+  for (const std::size_t device : chosen) subset.push_back(devices[device]);
+  return subset;
+}
+
+/// The devices that the ranks are to be placed on, or an Error that says what stands in the way.
+std::vector<const Candidate*> choose_devices(const PlanInput& input, const PoolGrant& grant,
+                                             const std::vector<Candidate>& candidates,
+                                             const std::vector<CpuSet>& allowed) {
+  if (candidates.empty()) throw_no_device(*grant.pool, input.inventory);
+  const bool one_for_all = input.request.net == NetScope::node;
+  const std::size_t needed = one_for_all || input.request.share ? 1 : input.ranks.size();
+  if (grant.max_devices && *grant.max_devices < needed) {
+    throw Error(ErrorCode::policy,
+                fmt::format("cannot give {} a device each from pool \"{}\"", ranks_text(needed), grant.pool->name),
+                fmt::format("the rule that allows it to {} gives a job at most {} per node (max_devices)",
+                            input.caller.user, devices_text(*grant.max_devices)),
+                *grant.max_devices == 0 ? "ask the administrator"
+                                        : "use fewer ranks per node, let ranks share devices (--rdma-share), or one "
+                                          "device for the node (--rdma-net=node)");
+  }
+  std::vector<const Candidate*> free;
+  for (const Candidate& candidate : candidates) {
+    if (candidate.unusable.empty()) free.push_back(&candidate);
+  }
+  if (free.size() < needed) throw_too_few(input, *grant.pool, candidates, needed);
+
+  const std::size_t limit = one_for_all ? 1 : grant.max_devices.value_or(static_cast<unsigned>(free.size()));
+  const bool limit_matters = limit < std::min(free.size(), input.ranks.size()) || (one_for_all && free.size() > 1);
+  return limit_matters ? choose_subset(input.inventory.topology, allowed, free, limit) : free;
+}
+
+RankPlan make_rank(const PlanInput& input, std::size_t local_rank, const CpuSet& cpus, const CpuSet& allowed, Pin pin) {
+  RankPlan rank;
+  rank.rank = input.ranks[local_rank].rank;
+  rank.local_rank = static_cast<unsigned>(local_rank);
+  rank.cpus = pin == Pin::off ? allowed : cpus;
+  rank.numa_node = numa_node_of(input.inventory.topology, rank.cpus);
+  return rank;
+}
+
+}  // namespace
+
+NodePlan make_plan(const PlanInput& input) {
+  const Topology& topology = input.inventory.topology;
+  NodePlan plan;
+  plan.host = input.inventory.host;
+  plan.pin = input.request.pin.value_or(input.policy.pin);
+  const std::vector<CpuSet> allowed = usable_cpus(input);
+
+  if (input.request.net == NetScope::host) {
+    const std::vector<CpuSet> cpus = choose_cpus(topology, allowed);
+    for (std::size_t i = 0; i < input.ranks.size(); ++i) {
+      plan.ranks.push_back(make_rank(input, i, cpus[i], allowed[i], plan.pin));
+      plan.ranks.back().reason = "the network of the host, as asked for";
+    }
+    return plan;
+  }
+
+  const PoolGrant grant = choose_pool(input.policy, input.caller, input.request);
+  plan.pool = grant.pool->name;
+  const std::vector<Candidate> candidates = make_candidates(*grant.pool, input.inventory);
+  const std::vector<const Candidate*> devices = choose_devices(input, grant, candidates, allowed);
+  const bool may_share = input.request.share || input.request.net == NetScope::node;
+  const auto choices =
+      choose_placement(make_problem(topology, allowed, devices, may_share ? Shortage::share : Shortage::fail));
+  if (!choices) throw_too_few(input, *grant.pool, candidates, input.ranks.size());
+
+  std::map<std::size_t, std::size_t> berth_of_device;
+  for (std::size_t i = 0; i < input.ranks.size(); ++i) {
+    const PlacementChoice& choice = (*choices)[i];
+    const auto [position, is_new] = berth_of_device.emplace(choice.device, plan.berths.size());
+    if (is_new) plan.berths.push_back(devices[choice.device]->berth);
+    plan.ranks.push_back(make_rank(input, i, choice.cpus, allowed[i], plan.pin));
+    plan.ranks.back().berth = position->second;
+    plan.ranks.back().reason = choice.reason;
+  }
+  for (const Candidate& candidate : candidates) {
+    const bool taken = std::any_of(plan.berths.begin(), plan.berths.end(),
+                                   [&](const BerthSpec& berth) { return berth.id == candidate.berth.id; });
+    if (!taken)
+      plan.rejected.push_back(
+          {candidate.berth.id, candidate.unusable.empty() ? "free, not needed" : candidate.unusable});
+  }
+  return plan;
+}
+
+}  // namespace berth
