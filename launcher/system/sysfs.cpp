@@ -1,0 +1,153 @@
+#include "launcher/system/sysfs.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "launcher/system/root_dir.hpp"
+
+namespace berth {
+namespace {
+
+const std::string kNet = "sys/class/net";
+const std::string kPci = "sys/bus/pci/devices";
+
+/// A number that fits T and is at most `limit`; anything else is not believed.
+template <typename T>
+std::optional<T> read_bounded(const RootDir& root, const std::string& path, T limit = std::numeric_limits<T>::max()) {
+  const auto number = root.read_number(path);
+  if (!number || *number > limit) return std::nullopt;
+  return static_cast<T>(*number);
+}
+
+LinkState read_link_state(const RootDir& root, const std::string& path) {
+  const std::string state = root.read_text(path + "/operstate").value_or("");
+  if (state == "up") return LinkState::up;
+  if (state == "down" || state == "lowerlayerdown" || state == "notpresent") return LinkState::down;
+  return LinkState::unknown;
+}
+
+CpuSet read_local_cpus(const RootDir& root, const std::string& device) {
+  const auto text = root.read_text(device + "/local_cpulist", 65536);
+  return text ? parse_cpu_list(*text).value_or(CpuSet{}) : CpuSet{};
+}
+
+std::optional<unsigned> read_numa_node(const RootDir& root, const std::string& device) {
+  return read_bounded<unsigned>(root, device + "/numa_node", kMaxCpu);
+}
+
+/// What "DEVTYPE=" of the uevent says of the kinds that are not hardware; many kinds say nothing.
+std::string read_kind(const RootDir& root, const std::string& path) {
+  const std::string text = root.read_text(path + "/uevent").value_or("");
+  constexpr std::string_view kKey = "DEVTYPE=";
+  const std::size_t key = text.find(kKey);
+  if (key == std::string::npos || (key > 0 && text[key - 1] != '\n')) return {};
+  const std::size_t start = key + kKey.size();
+  return text.substr(start, text.find('\n', start) - start);
+}
+
+NetDevice read_net_device(const RootDir& root, const std::string& name) {
+  const std::string path = kNet + "/" + name;
+  const std::string device = path + "/device";
+  NetDevice net;
+  net.name = name;
+  net.index = read_bounded<unsigned>(root, path + "/ifindex").value_or(0);
+  net.mac = parse_mac_address(root.read_text(path + "/address").value_or("")).value_or(MacAddress{});
+  net.mtu = read_bounded<unsigned>(root, path + "/mtu").value_or(0);
+  net.link = read_link_state(root, path);
+  // The kernel says -1 (as a signed or an unsigned number) for "unknown", or refuses while the link is down.
+  net.speed_mbps = read_bounded<std::uint32_t>(root, path + "/speed", 100'000'000).value_or(0);
+  net.kind = read_kind(root, path);
+  if (!root.exists(device)) return net;
+  net.driver = root.read_link_name(device + "/driver").value_or("");
+  net.pci = parse_pci_address(root.read_link_name(device).value_or(""));
+  net.rdma_devices = root.list(device + "/infiniband");
+  net.numa_node = read_numa_node(root, device);
+  net.local_cpus = read_local_cpus(root, device);
+  return net;
+}
+
+/// The netdev of a function; the first in natural order where a driver makes several (switchdev representors).
+std::string read_netdev(const RootDir& root, const std::string& path) {
+  const auto names = root.list(path + "/net");
+  return names.empty() ? std::string{} : names.front();
+}
+
+/// The number N for which PF/virtfnN points to `vf`.
+std::optional<unsigned> read_vf_index(const RootDir& root, const std::string& pf_path, const std::string& vf) {
+  constexpr std::string_view kPrefix = "virtfn";
+  for (const std::string& entry : root.list(pf_path)) {
+    if (!entry.starts_with(kPrefix) || entry.size() > kPrefix.size() + 5) continue;
+    const std::string digits = entry.substr(kPrefix.size());
+    if (digits.empty() || digits.find_first_not_of("0123456789") != std::string::npos) continue;
+    if (root.read_link_name(pf_path + "/" + entry) == vf) return static_cast<unsigned>(std::stoul(digits));
+  }
+  return std::nullopt;
+}
+
+std::optional<VirtualFunction> read_virtual_function(const RootDir& root, const std::string& name) {
+  const std::string path = kPci + "/" + name;
+  const auto pf_name = root.read_link_name(path + "/physfn");
+  const auto pci = parse_pci_address(name);
+  const auto pf = pf_name ? parse_pci_address(*pf_name) : std::nullopt;
+  if (!pci || !pf) return std::nullopt;
+  const auto index = read_vf_index(root, kPci + "/" + *pf_name, name);
+  if (!index) return std::nullopt;  // being removed: the PF has let go of it
+  VirtualFunction vf;
+  vf.pci = *pci;
+  vf.pf = *pf;
+  vf.index = *index;
+  vf.driver = root.read_link_name(path + "/driver").value_or("");
+  vf.netdev = read_netdev(root, path);
+  vf.rdma_devices = root.list(path + "/infiniband");
+  vf.numa_node = read_numa_node(root, path);
+  vf.local_cpus = read_local_cpus(root, path);
+  return vf;
+}
+
+std::optional<PhysicalFunction> read_physical_function(const RootDir& root, const std::string& name) {
+  const std::string path = kPci + "/" + name;
+  const auto pci = parse_pci_address(name);
+  if (!pci || root.exists(path + "/physfn")) return std::nullopt;
+  PhysicalFunction pf;
+  pf.pci = *pci;
+  pf.netdev = read_netdev(root, path);
+  pf.total_vfs = read_bounded<unsigned>(root, path + "/sriov_totalvfs", 65535).value_or(0);
+  pf.num_vfs = read_bounded<unsigned>(root, path + "/sriov_numvfs", 65535).value_or(0);
+  // Class 02xxxx is a network controller; only those (or what has a netdev) are of interest, not SR-IOV disks.
+  const bool network = root.read_text(path + "/class").value_or("").starts_with("0x02");
+  if (pf.netdev.empty() && !(network && pf.total_vfs > 0)) return std::nullopt;
+  return pf;
+}
+
+}  // namespace
+
+Inventory read_inventory(const std::string& root_path, const std::string& host) {
+  const RootDir root(root_path);
+  Inventory inventory;
+  inventory.host = host;
+  for (const std::string& name : root.list(kNet)) {
+    // /sys/class/net also holds plain files (bonding_masters); "." and non-names cannot be devices.
+    if (is_interface_name(name) && root.exists(kNet + "/" + name + "/ifindex")) {
+      inventory.net_devices.push_back(read_net_device(root, name));
+    }
+  }
+  for (const std::string& name : root.list(kPci)) {
+    if (auto pf = read_physical_function(root, name)) inventory.physical_functions.push_back(*std::move(pf));
+  }
+  for (const std::string& name : root.list(kPci)) {
+    auto vf = read_virtual_function(root, name);
+    if (!vf) continue;
+    const auto is_parent = [&](const PhysicalFunction& pf) { return pf.pci == vf->pf; };
+    const auto& pfs = inventory.physical_functions;
+    if (std::any_of(pfs.begin(), pfs.end(), is_parent)) inventory.virtual_functions.push_back(*std::move(vf));
+  }
+  std::sort(inventory.virtual_functions.begin(), inventory.virtual_functions.end(),
+            [](const VirtualFunction& a, const VirtualFunction& b) {
+              return std::pair(a.pf, a.index) < std::pair(b.pf, b.index);
+            });
+  return inventory;
+}
+
+}  // namespace berth
