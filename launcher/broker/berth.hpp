@@ -31,17 +31,21 @@ void lease(const Journal& journal, HeldBerth& berth, const LeaseOwner& owner);
 std::vector<int> processes_in(const UniqueFd& netns);
 
 /// Ends a lease: kills what is left in the netns (SIGKILL, then waits at most `patience_ms`), proves that no socket is
-/// left, and makes the berth leasable again. A berth with sockets that do not go away is rebuilt in a new netns; one that
-/// cannot be emptied is quarantined. With Park::never the device goes home instead.
-void release(const Journal& journal, HeldBerth berth, int patience_ms = 2000);
+/// left, and makes the berth leasable again. A berth with sockets that do not go away is rebuilt in a new netns; one
+/// that cannot be emptied is quarantined. With Park::never the device goes home instead. Returns what was done, as
+/// Repair::action says it.
+std::string release(const Journal& journal, HeldBerth berth, int patience_ms = 2000);
+/// The same for many at once, which looks through /proc once for all of them.
+std::vector<std::string> release(const Journal& journal, std::vector<HeldBerth> berths, int patience_ms = 2000);
 
-/// Brings the device home as it was found (macvlan: deletes it) and forgets it. Throws Error{busy} if it is held.
+/// Brings the device home as it was found (macvlan: deletes it) and forgets it. Throws Error{busy} if it is held,
+/// Error{usage} if it is not parked.
 void unpark(const Journal& journal, const std::string& id);
 
 /// What repair() did with one device.
 struct Repair {
   std::string id;
-  std::string action;  ///< "emptied", "rebuilt", "brought home", "quarantined: …"
+  std::string action;  ///< "emptied", "rebuilt", "brought home", "forgotten" (void traces), "quarantined: …"
 };
 /// Finishes what crashed processes left: every record whose lock is free and whose phase is not `parked` (or all that
 /// belong to `job`, if given) is brought back to parked or home. Idempotent; two at once do not disturb each other.

@@ -86,6 +86,8 @@ class Journal {
   explicit Journal(std::string state_directory);
 
   [[nodiscard]] const std::string& state_directory() const { return state_; }
+  /// What the kernel calls this boot; a record that says otherwise is void.
+  [[nodiscard]] const std::string& boot_id() const { return boot_id_; }
   [[nodiscard]] std::string netns_path(const std::string& id) const;
 
   /// The node lock; waits for it (SIGALRM-free, by F_OFD_SETLKW).
@@ -101,11 +103,18 @@ class Journal {
   [[nodiscard]] std::optional<LeaseRecord> read(const std::string& id) const;
   void write(const LeaseRecord& record) const;
   void remove(const std::string& id) const;  ///< record, lock file and pin directory entry; caller holds the lock
+  /// The same without the lock file, for a caller that goes on with the device.
+  void remove_record(const std::string& id) const;
+  /// Ids of which a record, a lock file or a pin is left, whether or not the record counts; root only.
+  [[nodiscard]] std::vector<std::string> traces() const;
 
   /// The inventory's view of all records. With `check_locks` (root) a lease whose lock nobody holds is not leased.
   [[nodiscard]] std::vector<HeldDevice> held_devices(bool check_locks) const;
 
  private:
+  [[nodiscard]] std::string lock_path(const std::string& id) const;
+  [[nodiscard]] std::string lease_path(const std::string& id) const;
+
   std::string state_;
   std::string boot_id_;
 };

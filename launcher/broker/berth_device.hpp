@@ -1,0 +1,35 @@
+// A device's way into its berth and home again. The callers hold the device's lock.
+#pragma once
+
+#include "launcher/broker/journal.hpp"
+#include "launcher/system/fd.hpp"
+
+namespace berth {
+
+/// Builds the berth of `record.berth` in a new netns: written down as parking before, as parked after; `record`
+/// follows. Nothing of an earlier one may be left (take_down). Returns the netns. Throws Error{host} and leaves the
+/// rest to take_down().
+UniqueFd set_up(const Journal& journal, LeaseRecord& record);
+
+/// Undoes set_up(), from whatever point it or an earlier take_down() reached: kills what is left in the netns, deletes
+/// the macvlan or brings the device home as `record.original` says, unpins the netns. The record stays, as unparking.
+/// Throws Error{host} if that cannot be done.
+void take_down(const Journal& journal, LeaseRecord& record);
+
+/// Takes down what is there (if anything) and sets up `spec`. If it throws, everything is undone and nothing is left in
+/// the journal, or else the device is quarantined.
+UniqueFd rebuild(const Journal& journal, LeaseRecord& record, const BerthSpec& spec);
+
+/// The berth's netns, if it is the one of the record.
+std::optional<UniqueFd> open_recorded_netns(const Journal& journal, const LeaseRecord& record);
+
+/// Whether the device of `berth` is in `netns` and up; a macvlan also needs a parent with a link, if `with_link`.
+bool has_device(const BerthSpec& berth, const UniqueFd& netns, bool with_link);
+
+/// Records why the device must not be used.
+void quarantine(const Journal& journal, LeaseRecord& record, const Error& error);
+
+/// The MAC address of a macvlan berth: locally administered, and the same whenever `host` makes `id`.
+MacAddress make_mac_address(std::string_view host, std::string_view id);
+
+}  // namespace berth

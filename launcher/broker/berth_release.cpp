@@ -1,0 +1,86 @@
+#include "launcher/broker/berth_release.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "launcher/broker/berth_device.hpp"
+#include "launcher/system/namespaces.hpp"
+#include "launcher/system/process.hpp"
+
+namespace berth {
+
+namespace {
+
+/// The kernel frees some sockets (AF_PACKET, TCP that still says goodbye) a moment after their last close and tells
+/// nobody: the only way is to look again. 1 + 2 + 4 + … ms, a quarter of a second in all; rebuilding costs less than
+/// more.
+constexpr std::chrono::milliseconds kFirstLook{1};
+constexpr std::chrono::milliseconds kLastLook{128};
+
+/// Decides about one berth once the kills and waits are over.
+std::string settle_one(const Journal& journal, HeldBerth& berth, unsigned sockets, const std::vector<int>& survivors) {
+  LeaseRecord& record = berth.record;
+  const BerthSpec spec = record.berth;
+  try {
+    if (!survivors.empty()) {
+      quarantine(journal, record,
+                 {ErrorCode::host, fmt::format("cannot empty the berth of {}", spec.id),
+                  fmt::format("process {} does not end", survivors.front())});
+      return fmt::format("quarantined: {}", record.reason);
+    }
+    if (spec.park == Park::never) {
+      take_down(journal, record);
+      journal.remove(spec.id);
+      return "brought home";
+    }
+    if (sockets == 0 && has_device(spec, berth.netns, false)) {
+      record.phase = Phase::parked;
+      record.owner.reset();
+      journal.write(record);
+      return "emptied";
+    }
+    berth.netns = rebuild(journal, record, spec);
+    return "rebuilt";
+  } catch (const Error& error) {
+    // A device that is home again with nothing left of its berth is free, even if it could not be parked anew.
+    if (!journal.read(spec.id)) return "brought home";
+    quarantine(journal, record, error);
+    return fmt::format("quarantined: {}", record.reason);
+  }
+}
+
+}  // namespace
+
+std::vector<unsigned> wait_for_no_sockets(const std::vector<const UniqueFd*>& netns) {
+  std::vector<unsigned> counts(netns.size());
+  for (auto pause = kFirstLook;; pause *= 2) {
+    for (std::size_t i = 0; i < netns.size(); ++i) counts[i] = read_socket_count(*netns[i]);
+    const bool none = std::all_of(counts.begin(), counts.end(), [](unsigned count) { return count == 0; });
+    if (none || pause > kLastLook) return counts;
+    std::this_thread::sleep_for(pause);
+  }
+}
+
+std::vector<std::string> settle(const Journal& journal, std::vector<HeldBerth>& berths, int patience_ms) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(patience_ms);
+  std::vector<std::uint64_t> inodes;
+  std::vector<const UniqueFd*> netns;
+  for (HeldBerth& berth : berths) {
+    inodes.push_back(netns_inode(berth.netns));
+    netns.push_back(&berth.netns);
+    if (berth.record.phase == Phase::releasing) continue;
+    berth.record.phase = Phase::releasing;
+    journal.write(berth.record);
+  }
+  const auto survivors = kill_processes_in_each(inodes, deadline);
+  const auto sockets = wait_for_no_sockets(netns);
+  std::vector<std::string> actions;
+  for (std::size_t i = 0; i < berths.size(); ++i)
+    actions.push_back(settle_one(journal, berths[i], sockets[i], survivors[i]));
+  return actions;
+}
+
+}  // namespace berth

@@ -1,0 +1,189 @@
+#include "launcher/broker/journal.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+
+#include "launcher/system/namespaces.hpp"
+
+namespace berth {
+
+namespace {
+
+void make_directory(const std::string& path, mode_t mode) {
+  if (mkdir(path.c_str(), mode) == 0) {
+    // The umask of whoever came first must not decide.
+    if (chmod(path.c_str(), mode) != 0) throw system_error(errno, fmt::format("cannot make '{}'", path), "chmod");
+  } else if (errno != EEXIST) {
+    throw system_error(errno, fmt::format("cannot make '{}'", path), "mkdir");
+  }
+}
+
+/// Ids become file names. Names that end in ".new" are those of records that are being written.
+bool is_device_id(std::string_view id) {
+  return !id.empty() && id.size() <= 200 && id.front() != '.' && !id.ends_with(".new") &&
+         std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c != '/' && c != 0x7f; });
+}
+
+void require_device_id(const std::string& id) {
+  if (!is_device_id(id))
+    throw Error(ErrorCode::usage, fmt::format("no device '{}'", id), "this is not the form of a device id");
+}
+
+struct flock make_lock(short type) {
+  struct flock lock {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  return lock;
+}
+
+std::vector<std::string> read_ids(const std::string& directory) {
+  std::vector<std::string> ids;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error))
+    if (std::string name = entry->path().filename(); is_device_id(name)) ids.push_back(std::move(name));
+  if (error && error != std::errc::no_such_file_or_directory)
+    throw system_error(error.value(), fmt::format("cannot list '{}'", directory), "readdir");
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
+
+void remove_file(const std::string& path) {
+  if (unlink(path.c_str()) != 0 && errno != ENOENT)
+    throw system_error(errno, fmt::format("cannot remove '{}'", path), "unlink");
+}
+
+}  // namespace
+
+Journal::Journal(std::string state_directory) : state_(std::move(state_directory)) {
+  boot_id_ = read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id");
+  while (!boot_id_.empty() && boot_id_.back() == '\n') boot_id_.pop_back();
+  if (geteuid() != 0) return;
+  make_directory(state_, 0755);
+  make_directory(state_ + "/locks", 0700);
+  make_directory(state_ + "/leases", 0755);
+  // Whoever can open a pin can keep its netns alive.
+  make_directory(state_ + "/netns", 0700);
+}
+
+std::string Journal::netns_path(const std::string& id) const { return fmt::format("{}/netns/{}", state_, id); }
+std::string Journal::lock_path(const std::string& id) const { return fmt::format("{}/locks/{}", state_, id); }
+std::string Journal::lease_path(const std::string& id) const { return fmt::format("{}/leases/{}", state_, id); }
+
+Lock Journal::lock_node() const {
+  const std::string path = state_ + "/lock";
+  UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!fd) throw system_error(errno, "cannot take the node lock", fmt::format("open '{}'", path));
+  struct flock lock = make_lock(F_WRLCK);
+  while (fcntl(fd.get(), F_OFD_SETLKW, &lock) != 0)
+    if (errno != EINTR) throw system_error(errno, "cannot take the node lock", "fcntl");
+  return Lock(std::move(fd));
+}
+
+std::optional<Lock> Journal::try_lock_device(const std::string& id) const {
+  require_device_id(id);
+  const std::string path = lock_path(id);
+  const std::string what = fmt::format("cannot lock device {}", id);
+  for (;;) {
+    UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!fd) throw system_error(errno, what, fmt::format("open '{}'", path));
+    struct flock lock = make_lock(F_WRLCK);
+    if (fcntl(fd.get(), F_OFD_SETLK, &lock) != 0) {
+      if (errno == EAGAIN || errno == EACCES) return std::nullopt;
+      throw system_error(errno, what, "fcntl");
+    }
+    // remove() may have unlinked the file between open and lock: a lock on a file without a name excludes nobody.
+    struct stat mine {};
+    struct stat named {};
+    if (fstat(fd.get(), &mine) != 0) throw system_error(errno, what, "fstat");
+    if (lstat(path.c_str(), &named) == 0 && named.st_ino == mine.st_ino && named.st_dev == mine.st_dev)
+      return Lock(std::move(fd));
+  }
+}
+
+bool Journal::is_locked(const std::string& id) const {
+  require_device_id(id);
+  // Read-only: whoever waits for locks to be closed (inotify, IN_CLOSE_WRITE) is not woken by those who merely look.
+  const UniqueFd fd(open(lock_path(id).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd && errno == ENOENT) return false;
+  if (!fd) throw system_error(errno, fmt::format("cannot look at the lock of device {}", id), "open");
+  struct flock lock = make_lock(F_WRLCK);
+  if (fcntl(fd.get(), F_OFD_GETLK, &lock) != 0)
+    throw system_error(errno, fmt::format("cannot look at the lock of device {}", id), "fcntl");
+  return lock.l_type != F_UNLCK;
+}
+
+std::vector<std::string> Journal::ids() const { return read_ids(state_ + "/leases"); }
+
+std::vector<std::string> Journal::traces() const {
+  std::vector<std::string> all = ids();
+  for (const char* directory : {"/locks", "/netns"})
+    for (std::string& id : read_ids(state_ + directory)) all.push_back(std::move(id));
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  return all;
+}
+
+std::optional<LeaseRecord> Journal::read(const std::string& id) const {
+  require_device_id(id);
+  const std::string path = lease_path(id);
+  if (access(path.c_str(), F_OK) != 0 && errno == ENOENT) return std::nullopt;
+  try {
+    LeaseRecord record = parse_lease_record(read_file(AT_FDCWD, path));
+    if (record.boot_id != boot_id_) return std::nullopt;
+    if (record.berth.id != id)
+      throw Error(ErrorCode::host, "cannot read a lease record", fmt::format("it is that of '{}'", record.berth.id));
+    return record;
+  } catch (const Error& error) {
+    // It may have been removed since access().
+    if (access(path.c_str(), F_OK) != 0 && errno == ENOENT) return std::nullopt;
+    LeaseRecord record;
+    record.berth.id = id;
+    record.boot_id = boot_id_;
+    record.phase = Phase::quarantined;
+    record.reason = fmt::format("{}: {}", error.what(), error.why);
+    return record;
+  }
+}
+
+void Journal::write(const LeaseRecord& record) const {
+  require_device_id(record.berth.id);
+  // Not synced to disk: the record is void after a reboot, like everything that it speaks of.
+  write_file_atomically(lease_path(record.berth.id), to_json_text(record), 0644);
+}
+
+void Journal::remove_record(const std::string& id) const {
+  require_device_id(id);
+  // The record goes last: as long as it exists somebody will come back and finish.
+  unpin_netns(netns_path(id));
+  remove_file(lease_path(id));
+}
+
+void Journal::remove(const std::string& id) const {
+  remove_record(id);
+  // After everything else: once its name is gone, others can make a new lock and hold that.
+  remove_file(lock_path(id));
+}
+
+std::vector<HeldDevice> Journal::held_devices(bool check_locks) const {
+  std::vector<HeldDevice> devices;
+  for (const std::string& id : ids()) {
+    const auto record = read(id);
+    if (!record) continue;
+    HeldDevice device;
+    device.device_id = id;
+    device.parked = record->netns_inode != 0;
+    device.leased = check_locks ? is_locked(id) : record->phase == Phase::leased || record->phase == Phase::releasing;
+    if (device.leased) device.holder = record->owner ? to_string(*record->owner) : "a process that is changing it";
+    if (record->phase == Phase::quarantined) device.quarantined = record->reason;
+    devices.push_back(std::move(device));
+  }
+  return devices;
+}
+
+}  // namespace berth

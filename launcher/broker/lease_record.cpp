@@ -1,0 +1,182 @@
+// The text form of a lease record.
+#include <fmt/format.h>
+
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+
+#include "launcher/broker/journal.hpp"
+
+namespace berth {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr int kRecordVersion = 1;
+
+const char* phase_name(Phase phase) {
+  switch (phase) {
+    case Phase::parking:
+      return "parking";
+    case Phase::parked:
+      return "parked";
+    case Phase::leased:
+      return "leased";
+    case Phase::releasing:
+      return "releasing";
+    case Phase::unparking:
+      return "unparking";
+    case Phase::quarantined:
+      return "quarantined";
+  }
+  return "?";
+}
+
+[[noreturn]] void fail(const std::string& why) { throw Error(ErrorCode::host, "cannot read a lease record", why); }
+
+template <typename Value>
+Value require(std::optional<Value> value, const char* key, const std::string& text) {
+  if (!value) fail(fmt::format("'{}' is no {}", text, key));
+  return *value;
+}
+
+template <typename Enum, typename ToText>
+Enum parse_word(const json& object, const char* key, std::initializer_list<Enum> all, ToText to_text) {
+  const auto word = object.at(key).get<std::string>();
+  for (const Enum value : all)
+    if (to_text(value) == word) return value;
+  fail(fmt::format("'{}' is no {}", word, key));
+}
+
+json make_prefixes(const std::vector<IpPrefix>& prefixes) {
+  json list = json::array();
+  for (const IpPrefix& prefix : prefixes) list.push_back(to_string(prefix));
+  return list;
+}
+
+std::vector<IpPrefix> parse_prefixes(const json& object, const char* key) {
+  std::vector<IpPrefix> prefixes;
+  for (const json& text : object.at(key))
+    prefixes.push_back(require(parse_ip_prefix(text.get<std::string>()), "address", text.get<std::string>()));
+  return prefixes;
+}
+
+json make_berth(const BerthSpec& berth) {
+  json object = {{"id", berth.id},
+                 {"pool", berth.pool},
+                 {"kind", to_string(berth.kind)},
+                 {"parent", berth.parent},
+                 {"index", berth.index},
+                 {"interface", berth.interface},
+                 {"park", to_string(berth.park)},
+                 {"inherit_addresses", berth.inherit_addresses},
+                 {"addresses", make_prefixes(berth.addresses)},
+                 {"gateways", make_prefixes(berth.gateways)}};
+  if (berth.pci) object["pci"] = to_string(*berth.pci);
+  if (berth.mtu) object["mtu"] = *berth.mtu;
+  if (berth.numa_node) object["numa_node"] = *berth.numa_node;
+  return object;
+}
+
+BerthSpec parse_berth(const json& object) {
+  BerthSpec berth;
+  object.at("id").get_to(berth.id);
+  object.at("pool").get_to(berth.pool);
+  berth.kind =
+      parse_word(object, "kind", {PoolKind::macvlan, PoolKind::sriov}, [](PoolKind k) { return to_string(k); });
+  object.at("parent").get_to(berth.parent);
+  object.at("index").get_to(berth.index);
+  object.at("interface").get_to(berth.interface);
+  berth.park =
+      parse_word(object, "park", {Park::boot, Park::first_use, Park::never}, [](Park p) { return to_string(p); });
+  object.at("inherit_addresses").get_to(berth.inherit_addresses);
+  berth.addresses = parse_prefixes(object, "addresses");
+  berth.gateways = parse_prefixes(object, "gateways");
+  if (object.contains("pci")) {
+    const auto text = object["pci"].get<std::string>();
+    berth.pci = require(parse_pci_address(text), "PCI address", text);
+  }
+  if (object.contains("mtu")) berth.mtu = object["mtu"].get<unsigned>();
+  if (object.contains("numa_node")) berth.numa_node = object["numa_node"].get<unsigned>();
+  return berth;
+}
+
+json make_original(const OriginalState& original) {
+  return {{"name", original.name},
+          {"mac", to_string(original.mac)},
+          {"mtu", original.mtu},
+          {"up", original.up},
+          {"addresses", make_prefixes(original.addresses)}};
+}
+
+OriginalState parse_original(const json& object) {
+  OriginalState original;
+  object.at("name").get_to(original.name);
+  const auto mac = object.at("mac").get<std::string>();
+  original.mac = require(parse_mac_address(mac), "MAC address", mac);
+  object.at("mtu").get_to(original.mtu);
+  object.at("up").get_to(original.up);
+  original.addresses = parse_prefixes(object, "addresses");
+  return original;
+}
+
+json make_owner(const LeaseOwner& owner) {
+  return {{"job", owner.job},     {"step", owner.step},
+          {"uid", owner.uid},     {"user", owner.user},
+          {"ranks", owner.ranks}, {"broker", {{"pid", owner.broker.pid}, {"start_time", owner.broker.start_time}}}};
+}
+
+LeaseOwner parse_owner(const json& object) {
+  LeaseOwner owner;
+  object.at("job").get_to(owner.job);
+  object.at("step").get_to(owner.step);
+  object.at("uid").get_to(owner.uid);
+  object.at("user").get_to(owner.user);
+  object.at("ranks").get_to(owner.ranks);
+  object.at("broker").at("pid").get_to(owner.broker.pid);
+  object.at("broker").at("start_time").get_to(owner.broker.start_time);
+  return owner;
+}
+
+}  // namespace
+
+std::string to_string(const LeaseOwner& owner) {
+  return fmt::format("job {}.{} ({})", owner.job, owner.step, owner.user);
+}
+
+std::string to_json_text(const LeaseRecord& record) {
+  json object = {{"version", kRecordVersion},
+                 {"berth", make_berth(record.berth)},
+                 {"boot_id", record.boot_id},
+                 {"phase", phase_name(record.phase)},
+                 {"netns_inode", record.netns_inode}};
+  if (record.original != OriginalState{}) object["original"] = make_original(record.original);
+  if (record.owner) object["owner"] = make_owner(*record.owner);
+  if (!record.reason.empty()) object["reason"] = record.reason;
+  // A user name in another encoding must not make the record unwritable.
+  return object.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+LeaseRecord parse_lease_record(const std::string& text) {
+  try {
+    const json object = json::parse(text);
+    if (const int version = object.at("version").get<int>(); version != kRecordVersion)
+      fail(fmt::format("its version is {}, this program knows {}", version, kRecordVersion));
+    LeaseRecord record;
+    record.berth = parse_berth(object.at("berth"));
+    object.at("boot_id").get_to(record.boot_id);
+    record.phase = parse_word(
+        object, "phase",
+        {Phase::parking, Phase::parked, Phase::leased, Phase::releasing, Phase::unparking, Phase::quarantined},
+        [](Phase phase) { return std::string_view(phase_name(phase)); });
+    object.at("netns_inode").get_to(record.netns_inode);
+    if (object.contains("original")) record.original = parse_original(object["original"]);
+    if (object.contains("owner")) record.owner = parse_owner(object["owner"]);
+    if (object.contains("reason")) object["reason"].get_to(record.reason);
+    return record;
+  } catch (const json::exception& error) {
+    fail(error.what());
+  }
+}
+
+}  // namespace berth

@@ -1,0 +1,87 @@
+// Finishing what crashed processes left behind.
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "launcher/broker/berth.hpp"
+#include "launcher/broker/berth_device.hpp"
+#include "launcher/broker/berth_release.hpp"
+
+namespace berth {
+
+namespace {
+
+constexpr int kPatienceMs = 2000;
+
+/// Whether repair() has business with a device, seen without its lock: a healthy one must not be locked even for a
+/// moment, or somebody who wants to lease it finds it busy.
+bool needs_repair(const std::optional<LeaseRecord>& record, std::optional<std::uint32_t> job) {
+  if (job) return record && record->owner && record->owner->job == *job;
+  return !record || record->phase != Phase::parked;
+}
+
+/// A half-parked, half-unparked or quarantined device goes home.
+std::string apply_homecoming(const Journal& journal, LeaseRecord& record) {
+  const LeaseRecord before = record;
+  try {
+    // A record that could not be read says nothing about the device; it is kept as evidence.
+    if (record.berth.parent.empty())
+      throw Error(ErrorCode::host, "cannot bring it home", record.reason,
+                  "bring it home by hand and remove the record");
+    take_down(journal, record);
+    journal.remove(record.berth.id);
+    return "brought home";
+  } catch (const Error& error) {
+    if (before.berth.parent.empty()) return "quarantined: " + before.reason;
+    quarantine(journal, record, error);
+    return "quarantined: " + record.reason;
+  }
+}
+
+/// Records are written under temporary names first; whoever is killed in between leaves one.
+void remove_unfinished_records(const Journal& journal) {
+  std::error_code error;
+  const std::filesystem::path leases(journal.state_directory() + "/leases");
+  for (std::filesystem::directory_iterator entry(leases, error), end; !error && entry != end; entry.increment(error)) {
+    const std::filesystem::path path = entry->path();
+    // "ID.PID.new"
+    if (path.extension() != ".new") continue;
+    const std::string id = path.stem().stem();
+    if (const auto lock = journal.try_lock_device(id)) {
+      std::filesystem::remove(path, error);
+      if (!journal.read(id)) journal.remove(id);
+    }
+  }
+}
+
+}  // namespace
+
+std::vector<Repair> repair(const Journal& journal, std::optional<std::uint32_t> job) {
+  std::vector<Repair> repairs;
+  std::vector<HeldBerth> to_empty;
+  for (const std::string& id : journal.traces()) {
+    if (!needs_repair(journal.read(id), job)) continue;
+    auto lock = journal.try_lock_device(id);
+    if (!lock) continue;
+    auto record = journal.read(id);
+    if (!needs_repair(record, job)) continue;
+    if (!record) {
+      // Void: of another boot, or a pin or lock file whose record is gone.
+      journal.remove(id);
+      repairs.push_back({id, "forgotten"});
+      continue;
+    }
+    if (record->phase == Phase::leased || record->phase == Phase::releasing)
+      if (auto netns = open_recorded_netns(journal, *record)) {
+        to_empty.push_back({std::move(*lock), std::move(*record), std::move(*netns)});
+        continue;
+      }
+    repairs.push_back({id, apply_homecoming(journal, *record)});
+  }
+  const std::vector<std::string> actions = settle(journal, to_empty, kPatienceMs);
+  for (std::size_t i = 0; i < actions.size(); ++i) repairs.push_back({to_empty[i].record.berth.id, actions[i]});
+  if (!job) remove_unfinished_records(journal);
+  return repairs;
+}
+
+}  // namespace berth

@@ -1,0 +1,24 @@
+// Processes as /proc shows them, and their end.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <vector>
+
+namespace berth {
+
+/// Start time of a process in clock ticks since boot (field 22 of /proc/PID/stat). Throws Error{host} if there is no
+/// such process.
+std::uint64_t read_start_time(int pid);
+
+/// For each netns (by inode, see netns_inode()) the pids of processes of which at least one thread is in it. One pass
+/// over /proc, however many are asked for. Zombies are in no namespace. Throws Error{host} if /proc cannot be read.
+std::vector<std::vector<int>> read_processes_in_each(const std::vector<std::uint64_t>& netns_inodes);
+
+/// Kills whatever is in these network namespaces, children born meanwhile included, and waits for the ends until
+/// `deadline`. Returns who is left, as read_processes_in_each() does: nobody, unless a process hangs in the kernel. The
+/// calling process is never killed, only reported.
+std::vector<std::vector<int>> kill_processes_in_each(const std::vector<std::uint64_t>& netns_inodes,
+                                                     std::chrono::steady_clock::time_point deadline);
+
+}  // namespace berth
