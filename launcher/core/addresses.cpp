@@ -174,24 +174,24 @@ std::optional<std::uint64_t> find(const Entry& entry, std::size_t index, std::st
   return first;
 }
 
-/// `range` with its host bits replaced by `number`; nullopt if that is beyond the last address for a host.
-std::optional<IpPrefix> host_address(const IpPrefix& range, std::uint64_t number) {
-  const bool v6 = range.family == IpPrefix::Family::v6;
-  const unsigned host_bits = (v6 ? 128U : 32U) - range.prefix_length;
-  if (host_bits < 64) {
-    const std::uint64_t all_ones = (std::uint64_t{1} << host_bits) - 1;
-    const std::uint64_t last = v6 || all_ones == 0 ? all_ones : all_ones - 1;  // IPv4: all ones is broadcast
-    if (number > last) return std::nullopt;
-  }
+std::size_t address_size(const IpPrefix& address) { return address.family == IpPrefix::Family::v6 ? 16 : 4; }
+
+/// The bits of byte `index` that belong to a network prefix of `prefix_length` bits.
+unsigned network_mask(std::size_t index, unsigned prefix_length) {
+  const unsigned bits_before = static_cast<unsigned>(index) * 8;
+  const unsigned kept = prefix_length <= bits_before ? 0 : std::min(8U, prefix_length - bits_before);
+  return 0xffU << (8 - kept) & 0xffU;
+}
+
+/// `range` with its host bits replaced by `number`.
+IpPrefix make_address(const IpPrefix& range, std::uint64_t number) {
   IpPrefix address = range;
-  const std::size_t size = v6 ? 16 : 4;
+  const std::size_t size = address_size(range);
   for (std::size_t index = 0; index < size; ++index) {
-    const unsigned bits_before = static_cast<unsigned>(index) * 8;
-    const unsigned kept = range.prefix_length <= bits_before ? 0 : std::min(8U, range.prefix_length - bits_before);
-    const unsigned network_mask = 0xffU << (8 - kept) & 0xffU;
     const std::size_t from_end = size - 1 - index;
     const unsigned host_byte = from_end < 8 ? static_cast<unsigned>(number >> from_end * 8 & 0xff) : 0;
-    address.bytes[index] = static_cast<std::uint8_t>((range.bytes[index] & network_mask) | host_byte);
+    const unsigned mask = network_mask(index, range.prefix_length);
+    address.bytes[index] = static_cast<std::uint8_t>((range.bytes[index] & mask) | host_byte);
   }
   return address;
 }
@@ -216,6 +216,32 @@ std::optional<unsigned> node_number(std::string_view hostlist, std::string_view 
   return std::nullopt;
 }
 
+std::uint64_t host_capacity(const IpPrefix& range) {
+  const std::size_t host_bits = address_size(range) * 8 - range.prefix_length;
+  if (host_bits >= 64) return UINT64_MAX;
+  const std::uint64_t all_ones = (std::uint64_t{1} << host_bits) - 1;
+  const bool has_broadcast = range.family == IpPrefix::Family::v4 && all_ones > 0;
+  return has_broadcast ? all_ones - 1 : all_ones;
+}
+
+bool covers(const IpPrefix& range, const IpPrefix& address) {
+  if (range.family != address.family) return false;
+  for (std::size_t index = 0; index < address_size(range); ++index) {
+    const unsigned differing = static_cast<unsigned>(range.bytes[index] ^ address.bytes[index]);
+    if ((differing & network_mask(index, range.prefix_length)) != 0) return false;
+  }
+  return true;
+}
+
+std::uint64_t host_number(const IpPrefix& address, unsigned prefix_length) {
+  std::uint64_t number = 0;
+  for (std::size_t index = 0; index < address_size(address); ++index) {
+    if (number >> 56 != 0) return UINT64_MAX;
+    number = number << 8 | (address.bytes[index] & ~network_mask(index, prefix_length) & 0xffU);
+  }
+  return number;
+}
+
 std::vector<IpPrefix> choose_addresses(const AddressPolicy& policy, std::string_view host, unsigned device_index,
                                        unsigned devices_per_node) {
   if (policy.inherit || policy.ranges.empty()) return {};
@@ -231,14 +257,13 @@ std::vector<IpPrefix> choose_addresses(const AddressPolicy& policy, std::string_
   const std::uint64_t number = std::uint64_t{*node} * devices_per_node + device_index + 1;
   std::vector<IpPrefix> addresses;
   for (const IpPrefix& range : policy.ranges) {
-    const auto address = host_address(range, number);
-    if (!address) {
+    if (number > host_capacity(range)) {
       throw Error(ErrorCode::policy, fmt::format("no address left in {} for node '{}'", to_string(range), host),
                   fmt::format("device {} of node number {} with {} devices per node needs the {}th address",
                               device_index, *node, devices_per_node, number),
                   "give the pool a larger range, or fewer berths");
     }
-    addresses.push_back(*address);
+    addresses.push_back(make_address(range, number));
   }
   return addresses;
 }

@@ -1,6 +1,7 @@
 // Addresses of berths from node number and device index: unique in the cluster without asking anybody.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,6 +17,15 @@ std::vector<std::string> expand_hostlist(std::string_view hostlist);
 
 /// Position of `host` in `hostlist` (from 0); a fully qualified `host` also matches by its first label.
 std::optional<unsigned> node_number(std::string_view hostlist, std::string_view host);
+
+/// How many addresses `range` has for hosts: numbers 1 to this one. UINT64_MAX if it is that or more.
+std::uint64_t host_capacity(const IpPrefix& range);
+
+/// Whether `address` lies in the network `range`.
+bool covers(const IpPrefix& range, const IpPrefix& address);
+
+/// The bits of `address` below a network prefix of `prefix_length` bits; UINT64_MAX if it is that or more.
+std::uint64_t host_number(const IpPrefix& address, unsigned prefix_length);
 
 /// The addresses of device `device_index` (from 0) on `host`, one per range of `policy`. The host part is
 /// node_number × devices_per_node + device_index + 1. Throws Error{policy} if `host` is not listed or a range is too
