@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/pidfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,6 +18,11 @@
 #include <unordered_map>
 
 #include "launcher/system/fd.hpp"
+
+// The header of glibc 2.36 does not say by itself that its functions are C.
+extern "C" {
+#include <sys/pidfd.h>
+}
 
 namespace berth {
 
