@@ -1,0 +1,113 @@
+# Common to the tests that run on an emulated Slurm cluster. Sourced; the caller sets -euo pipefail.
+#
+#   begin                     remembers the machine, makes $work (root-owned, world-readable) and the user $test_user
+#   start_cluster ARG...      starts $cluster_dir with these arguments of tests/slurm/cluster
+#   as_user COMMAND...        runs as $test_user, with $cluster_dir's Slurm
+#   check WHAT COMMAND...     one assertion: the command succeeds
+#   check_equal WHAT WANTED GOT    one assertion: two texts are the same
+#   finish                    takes the cluster down, checks that the machine is as before, ends with the verdict
+#
+# Exit code 77 means skipped (ctest's SKIP_RETURN_CODE), unless BERTH_TESTS_MUST_RUN is set.
+# shellcheck shell=bash
+
+slurm_tests=$(dirname -- "$(readlink -f "${BASH_SOURCE[0]}")")
+readonly slurm_tests
+readonly test_user=berth-test
+failures=0
+
+skip() {
+  printf 'skipped: %s\n' "$*"
+  [[ ${BERTH_TESTS_MUST_RUN:-} ]] && exit 1
+  exit 77
+}
+
+# What a test might leave behind on the machine.
+machine() {
+  awk '{print "mount", $5, $9}' /proc/self/mountinfo | sort
+  ip -o link | awk -F': ' '{sub(/@.*/, "", $2); print "link", $2}' | sort
+  compgen -G '/sys/block/loop*/loop/backing_file' | sed 's/^/loop /' || true
+  compgen -G '/sys/fs/cgroup/*/berth_*' | sed 's/^/cgroup /' || true
+  compgen -G '/run/berth/*' | sed 's/^/state /' || true
+}
+
+begin() {
+  [[ $EUID == 0 ]] || skip "needs root"
+  command -v slurmctld slurmd munged >/dev/null || skip "needs slurmctld, slurmd and munged"
+  machine_before=$(machine)
+  work=$(mktemp -d /var/lib/berth-test.XXXXXX)
+  chmod 755 "$work"
+  cluster_dir=$work/cluster
+  trap clean_up EXIT
+  trap 'exit 130' INT TERM HUP
+  useradd --create-home --home-dir "$work/home" "$test_user" 2>/dev/null
+}
+
+clean_up() {
+  local dir
+  for dir in "$work"/cluster*; do
+    [[ ! -e $dir/cluster ]] || "$slurm_tests/cluster" down "$dir" || true
+  done
+  userdel "$test_user" 2>/dev/null || true
+  rm -rf --one-file-system -- "$work"
+}
+
+start_cluster() { "$slurm_tests/cluster" up "$cluster_dir" "$@"; }
+
+as_user() {
+  (
+    cd -- "$work/home" || exit
+    exec setpriv --reuid="$test_user" --regid="$(id -g "$test_user")" --init-groups -- \
+      env -i PATH=/usr/bin:/bin HOME="$work/home" USER="$test_user" SLURM_CONF="$cluster_dir/slurm.conf" "$@"
+  )
+}
+
+pass() { printf 'ok      %s\n' "$1"; }
+fail() {
+  printf 'FAILED  %s\n' "$1"
+  failures=$((failures + 1))
+}
+
+check() {
+  local what=$1 output
+  shift
+  if output=$("$@" 2>&1); then pass "$what"; else
+    fail "$what"
+    printf '        %s\n' "$*" "$output"
+  fi
+}
+
+check_equal() {
+  if [[ $2 == "$3" ]]; then pass "$1"; else
+    fail "$1"
+    printf '        wanted: %s\n        got:    %s\n' "$2" "$3"
+  fi
+}
+
+check_contains() {
+  if [[ $3 == *"$2"* ]]; then pass "$1"; else
+    fail "$1"
+    printf '        wanted: ...%s...\n        got:    %s\n' "$2" "$3"
+  fi
+}
+
+# eventually COMMAND...: polls for up to 10 s.
+eventually() {
+  local end=$((SECONDS + 10))
+  until "$@"; do
+    ((SECONDS < end)) || return 1
+    sleep 0.05
+  done
+}
+
+machine_is_as_before() { [[ $(machine) == "$machine_before" ]]; }
+
+finish() {
+  clean_up
+  trap - EXIT
+  if eventually machine_is_as_before; then pass "the machine is as before"; else
+    fail "the machine is as before"
+    diff <(echo "$machine_before") <(machine) || true
+  fi
+  printf '%d failed\n' "$failures"
+  ((failures == 0))
+}
