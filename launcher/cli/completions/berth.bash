@@ -1,0 +1,53 @@
+# Completion of `berth` for bash.
+_berth() {
+  local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} verb='' i
+  local global='--policy --state --node --sysfs --json --verbose --help --version'
+  local verbs='devices leases park plan policy repair unpark version'
+
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    case ${COMP_WORDS[i]} in
+      --policy | --state | --node | --sysfs) ((i++)) ;;
+      -*) ;;
+      *)
+        verb=${COMP_WORDS[i]}
+        break
+        ;;
+    esac
+  done
+
+  case $previous in
+    --policy | --topology | --container) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+    --state | --sysfs | --workdir) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
+    --pin) mapfile -t COMPREPLY < <(compgen -W 'off cpus cpus+mem' -- "$word"); return ;;
+    --net) mapfile -t COMPREPLY < <(compgen -W 'rank node host' -- "$word"); return ;;
+    --node | --pool | --mount | --env | --wait | --ranks | -n | --cpu-mask | --job) return ;;
+  esac
+
+  local words=''
+  case $verb in
+    '') words="$verbs $global" ;;
+    plan)
+      words="--ranks --cpu-mask --topology --container --pool --mount --env --workdir --pin --net --share --wait $global"
+      if [[ $word != -* ]]; then
+        compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        return
+      fi
+      ;;
+    policy)
+      words="check $global"
+      if [[ $previous == check ]]; then
+        compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        return
+      fi
+      ;;
+    park) words="--boot $global" ;;
+    unpark)
+      # Parked devices are files of the lease directory, which everybody may list.
+      words="--all $(cd /run/berth/leases 2>/dev/null && compgen -f) $global"
+      ;;
+    repair) words="--job $global" ;;
+    *) words=$global ;;
+  esac
+  mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+}
+complete -F _berth berth

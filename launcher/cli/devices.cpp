@@ -1,0 +1,114 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "launcher/cli/table.hpp"
+#include "launcher/cli/verbs.hpp"
+#include "launcher/core/plan.hpp"
+#include "launcher/core/plan_json.hpp"
+
+namespace berth {
+namespace {
+
+struct PoolDevices {
+  std::string pool;
+  std::vector<Candidate> devices;
+};
+
+bool is_parked(const Inventory& inventory, const std::string& id) {
+  return std::any_of(inventory.held.begin(), inventory.held.end(),
+                     [&](const HeldDevice& held) { return held.device_id == id && held.parked; });
+}
+
+std::string state_of(const Inventory& inventory, const Candidate& device) {
+  if (!device.unusable.empty()) return device.unusable;
+  return is_parked(inventory, device.berth.id) ? "free, parked" : "free";
+}
+
+std::string speed_text(std::uint32_t mbps) {
+  if (mbps == 0) return "";
+  return mbps % 1000 == 0 ? fmt::format("{}G", mbps / 1000) : fmt::format("{}M", mbps);
+}
+
+std::string numa_text(const std::optional<unsigned>& node) { return node ? std::to_string(*node) : ""; }
+
+std::string vfs_text(const Inventory& inventory, const NetDevice& device) {
+  for (const PhysicalFunction& pf : inventory.physical_functions) {
+    if (device.pci == pf.pci && pf.total_vfs > 0) return fmt::format("{} of {}", pf.num_vfs, pf.total_vfs);
+  }
+  return {};
+}
+
+void print_nics(const Inventory& inventory) {
+  Table table({"NIC", "PCI", "DRIVER", "LINK", "SPEED", "MTU", "NUMA", "VFS", "RDMA"});
+  for (const NetDevice& device : inventory.net_devices) {
+    if (device.name == "lo") continue;
+    table.add({device.name, device.pci ? to_string(*device.pci) : "", device.driver,
+               std::string(to_string(device.link)), speed_text(device.speed_mbps), std::to_string(device.mtu),
+               numa_text(device.numa_node), vfs_text(inventory, device),
+               device.rdma_devices.empty() ? "" : device.rdma_devices.front()});
+  }
+  fmt::print("{}", table.empty() ? "no network interface\n" : table.render());
+}
+
+void print_pool(const Inventory& inventory, const PoolDevices& pool, bool verbose) {
+  const auto free = std::count_if(pool.devices.begin(), pool.devices.end(),
+                                  [](const Candidate& device) { return device.unusable.empty(); });
+  fmt::print("\npool \"{}\": {} of {} devices free\n", pool.pool, free, pool.devices.size());
+  Table table({"DEVICE", "ON", "ADDRESS", "NUMA", "STATE"});
+  for (const Candidate& device : pool.devices) {
+    if (!verbose && device.unusable.empty()) continue;  // without -v only what is not to be had
+    const auto& addresses = device.berth.addresses;
+    table.add({device.berth.id, device.port, addresses.empty() ? "" : to_string(addresses.front()),
+               numa_text(device.berth.numa_node), state_of(inventory, device)});
+  }
+  if (!table.empty()) fmt::print("{}", table.render());
+}
+
+nlohmann::json to_json_value(const Inventory& inventory, const PoolDevices& pool) {
+  nlohmann::json devices = nlohmann::json::array();
+  for (const Candidate& device : pool.devices) {
+    nlohmann::json addresses = nlohmann::json::array();
+    for (const IpPrefix& address : device.berth.addresses) addresses.push_back(to_string(address));
+    devices.push_back({{"id", device.berth.id},
+                       {"port", device.port},
+                       {"addresses", addresses},
+                       {"numa_node", device.berth.numa_node ? nlohmann::json(*device.berth.numa_node) : nullptr},
+                       {"free", device.unusable.empty()},
+                       {"parked", is_parked(inventory, device.berth.id)},
+                       {"reason", device.unusable}});
+  }
+  return {{"name", pool.pool}, {"devices", std::move(devices)}};
+}
+
+void show_devices(const GlobalOptions& options) {
+  const Inventory inventory = read_node(options);
+  const std::optional<Policy> policy = read_policy_to_show(options);
+  std::vector<PoolDevices> pools;
+  if (policy) {
+    for (const Pool& pool : policy->pools) pools.push_back({pool.name, make_candidates(pool, inventory)});
+  }
+  if (options.json) {
+    nlohmann::json answer = berth::to_json_value(inventory);
+    answer["pools"] = nlohmann::json::array();
+    for (const PoolDevices& pool : pools) answer["pools"].push_back(to_json_value(inventory, pool));
+    return print_json(answer.dump(2));
+  }
+  print_nics(inventory);
+  for (const PoolDevices& pool : pools) print_pool(inventory, pool, options.verbose);
+  if (!policy) fmt::print("\nno policy file {}: no pools\n", options.policy_path);
+}
+
+}  // namespace
+
+void add_devices_verb(CLI::App& app, GlobalOptions& options) {
+  CLI::App* verb = app.add_subcommand("devices", "Show the NICs of this node, and the devices of each pool.");
+  verb->footer(
+      "Examples:\n"
+      "  berth devices         NICs, free devices per pool, and why others are not free\n"
+      "  berth devices -v      every device of every pool");
+  verb->callback([&options] { show_devices(options); });
+}
+
+}  // namespace berth

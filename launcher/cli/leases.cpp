@@ -1,0 +1,81 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <unistd.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "launcher/broker/berth.hpp"
+#include "launcher/cli/table.hpp"
+#include "launcher/cli/verbs.hpp"
+
+namespace berth {
+namespace {
+
+/// A record's phase in words; only root can tell whether a holder still lives.
+std::string state_of(const Journal& journal, const LeaseRecord& record) {
+  const bool orphaned = geteuid() == 0 && !journal.is_locked(record.berth.id);
+  const std::string_view ending = orphaned ? ", its holder is gone: `berth repair`" : "";
+  switch (record.phase) {
+    case Phase::parking:
+      return fmt::format("being parked{}", ending);
+    case Phase::parked:
+      return "parked, free";
+    case Phase::leased:
+      return fmt::format("leased{}", ending);
+    case Phase::releasing:
+      return fmt::format("being released{}", ending);
+    case Phase::unparking:
+      return fmt::format("being brought home{}", ending);
+    case Phase::quarantined:
+      break;
+  }
+  return "quarantined: " + record.reason;
+}
+
+void show_leases(const GlobalOptions& options) {
+  const Journal journal(options.state_directory);
+  Table table({"DEVICE", "POOL", "INTERFACE", "ADDRESS", "HOLDER", "RANKS", "STATE"});
+  nlohmann::json records = nlohmann::json::array();
+  for (const std::string& id : journal.ids()) {
+    const auto record = journal.read(id);
+    if (!record) continue;  // of another boot, or released since
+    records.push_back(nlohmann::json::parse(to_json_text(*record)));
+    const auto& addresses = record->berth.addresses;
+    table.add({id, record->berth.pool, record->berth.interface, addresses.empty() ? "" : to_string(addresses.front()),
+               record->owner ? to_string(*record->owner) : "",
+               record->owner ? fmt::format("{}", fmt::join(record->owner->ranks, ",")) : "",
+               state_of(journal, *record)});
+  }
+  if (options.json) return print_json(nlohmann::json{{"leases", records}}.dump(2));
+  fmt::print("{}", table.empty() ? "no device is parked or leased\n" : table.render());
+}
+
+void repair_node(std::optional<std::uint32_t> job, const GlobalOptions& options) {
+  const Journal journal(options.state_directory);
+  const std::vector<Repair> repairs = repair(journal, job);
+  if (options.json) {
+    nlohmann::json devices = nlohmann::json::array();
+    for (const Repair& repaired : repairs) devices.push_back({{"device", repaired.id}, {"action", repaired.action}});
+    return print_json(nlohmann::json{{"repaired", devices}}.dump(2));
+  }
+  for (const Repair& repaired : repairs) fmt::print("{}  {}\n", repaired.id, repaired.action);
+  if (repairs.empty()) fmt::print("nothing to repair\n");
+}
+
+}  // namespace
+
+void add_leases_verb(CLI::App& app, GlobalOptions& options) {
+  CLI::App* verb = app.add_subcommand("leases", "Show which devices are parked, and who holds them.");
+  verb->callback([&options] { show_leases(options); });
+}
+
+void add_repair_verb(CLI::App& app, GlobalOptions& options) {
+  CLI::App* verb = app.add_subcommand("repair", "Finish what killed processes left behind (root).");
+  const auto job = std::make_shared<std::optional<std::uint32_t>>();
+  verb->add_option("--job", *job, "only devices of this job")->type_name("N");
+  verb->footer("Safe at any time and any number of times: devices in use are left alone.");
+  verb->callback([job, &options] { repair_node(*job, options); });
+}
+
+}  // namespace berth

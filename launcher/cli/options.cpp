@@ -1,0 +1,93 @@
+#include "launcher/cli/options.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+
+#include "launcher/broker/journal.hpp"
+#include "launcher/core/error.hpp"
+#include "launcher/system/policy_file.hpp"
+#include "launcher/system/sysfs.hpp"
+#include "launcher/system/topology.hpp"
+
+namespace berth {
+namespace {
+
+/// The first label of the host name, which is what Slurm calls the node unless told otherwise.
+std::string read_node_name() {
+  std::array<char, 256> name{};
+  if (gethostname(name.data(), name.size() - 1) != 0) return "localhost";
+  const std::string_view full(name.data());
+  return std::string(full.substr(0, full.find('.')));
+}
+
+}  // namespace
+
+void add_global_options(CLI::App& app, GlobalOptions& options) {
+  options.policy_path = kPolicyPath;
+  options.state_directory = kStateDirectory;
+  options.node = read_node_name();
+  constexpr const char* kGroup = "Options of every command";
+  app.add_option("--policy", options.policy_path, "policy file")
+      ->type_name("FILE")
+      ->capture_default_str()
+      ->group(kGroup);
+  app.add_option("--state", options.state_directory, "directory of leases and parked devices")
+      ->type_name("DIR")
+      ->capture_default_str()
+      ->group(kGroup);
+  app.add_option("--node", options.node, "name of this node, which addresses are made from")
+      ->type_name("NAME")
+      ->capture_default_str()
+      ->group(kGroup);
+  app.add_option("--sysfs", options.sysfs_root, "directory that holds the sys/ to read")
+      ->type_name("ROOT")
+      ->capture_default_str()
+      ->group(kGroup);
+  app.add_flag("--json", options.json, "answer in JSON (docs/json.md)")->group(kGroup);
+  app.add_flag("-v,--verbose", options.verbose, "say more, and why")->group(kGroup);
+}
+
+void add_request_options(CLI::App& verb, Request& request) {
+  for (const OptionSpec& spec : option_specs()) {
+    const std::string name(spec.name);
+    if (name == "verbose") continue;
+    const std::string flag = "--" + name;
+    if (spec.argument.empty()) {
+      verb.add_flag_callback(
+          flag, [&request, name] { apply_option(request, name, "1"); }, std::string(spec.help));
+      continue;
+    }
+    verb.add_option_function<std::vector<std::string>>(
+            flag,
+            [&request, name](const std::vector<std::string>& values) {
+              for (const std::string& value : values) apply_option(request, name, value);
+            },
+            std::string(spec.help))
+        ->type_name(std::string(spec.argument))
+        ->type_size(1)
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+        ->allow_extra_args(false);
+  }
+}
+
+std::optional<Policy> read_policy_to_show(const GlobalOptions& options) {
+  const bool is_default = options.policy_path == kPolicyPath;
+  if (is_default && access(kPolicyPath, F_OK) != 0) return std::nullopt;
+  return read_policy_file(options.policy_path, is_default);
+}
+
+Inventory read_node(const GlobalOptions& options) {
+  Inventory inventory = read_inventory(options.sysfs_root, options.node);
+  inventory.topology = read_topology();
+  // Only root can look at locks; others see a lease whose holder was killed as held until somebody repairs it.
+  inventory.held = Journal(options.state_directory).held_devices(geteuid() == 0);
+  return inventory;
+}
+
+void print_json(std::string_view text) { fmt::print("{}\n", text); }
+
+}  // namespace berth

@@ -1,0 +1,140 @@
+#include "launcher/core/plan.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "launcher/cli/table.hpp"
+#include "launcher/cli/verbs.hpp"
+#include "launcher/core/error.hpp"
+#include "launcher/core/plan_json.hpp"
+#include "launcher/system/affinity.hpp"
+#include "launcher/system/policy_file.hpp"
+#include "launcher/system/topology.hpp"
+#include "launcher/system/user_database.hpp"
+
+namespace berth {
+namespace {
+
+struct PlanOptions {
+  Request request;
+  std::string image;
+  std::optional<unsigned> ranks;
+  std::vector<std::string> cpu_masks;
+  std::string topology_path;
+};
+
+std::vector<CpuSet> parse_masks(const std::vector<std::string>& texts) {
+  std::vector<CpuSet> masks;
+  for (const std::string& text : texts) {
+    for (std::size_t start = 0; start <= text.size();) {
+      const std::size_t end = std::min(text.find(';', start), text.size());
+      const std::string list = text.substr(start, end - start);
+      const auto mask = parse_cpu_list(list);
+      if (!mask || mask->empty()) {
+        throw Error(ErrorCode::usage, fmt::format("cannot use '--cpu-mask={}'", text),
+                    fmt::format("'{}' is not a list of CPUs", list), "write --cpu-mask='0-3;4-7': one list per rank");
+      }
+      masks.push_back(*mask);
+      start = end + 1;
+    }
+  }
+  return masks;
+}
+
+/// What each rank may use: the masks as given, one mask for all, or what this process may use itself.
+std::vector<LocalRank> make_ranks(const PlanOptions& options, const CpuSet& own) {
+  std::vector<CpuSet> masks = parse_masks(options.cpu_masks);
+  const std::size_t count = options.ranks.value_or(static_cast<unsigned>(std::max<std::size_t>(masks.size(), 1)));
+  if (masks.empty()) masks.push_back(own);
+  if (masks.size() == 1) masks.resize(count, masks.front());
+  if (masks.size() != count) {
+    throw Error(ErrorCode::usage, fmt::format("cannot plan {} ranks", count),
+                fmt::format("--cpu-mask gives {} lists of CPUs", masks.size()), "give one list, or one per rank");
+  }
+  std::vector<LocalRank> ranks;
+  for (const CpuSet& mask : masks) ranks.push_back({static_cast<unsigned>(ranks.size()), mask});
+  return ranks;
+}
+
+/// The user as the kernel knows it; the account only where Slurm runs this, and only to show: nothing is granted here.
+Caller read_caller() {
+  const User user = read_user(getuid());
+  const char* account = std::getenv("SLURM_JOB_ACCOUNT");
+  return {user.uid, user.gid, user.name, user.groups, account == nullptr ? "" : account};
+}
+
+void print_plan(const NodePlan& plan, bool verbose) {
+  Table table({"RANK", "DEVICE", "INTERFACE", "ADDRESS", "CPUS", "NUMA", "WHY"});
+  for (const RankPlan& rank : plan.ranks) {
+    const BerthSpec* berth = rank.berth ? &plan.berths[*rank.berth] : nullptr;
+    const bool has_address = berth != nullptr && !berth->addresses.empty();
+    table.add({std::to_string(rank.rank), berth == nullptr ? "" : berth->id, berth == nullptr ? "" : berth->interface,
+               has_address ? to_string(berth->addresses.front()) : "", to_string(rank.cpus),
+               rank.numa_node ? std::to_string(*rank.numa_node) : "", rank.reason});
+  }
+  fmt::print("{}", table.render());
+  if (!verbose || plan.rejected.empty()) return;
+  Table rejected({"NOT TAKEN", "WHY"});
+  for (const Rejection& rejection : plan.rejected) rejected.add({rejection.device_id, rejection.reason});
+  fmt::print("\n{}", rejected.render());
+}
+
+void show_plan(PlanOptions plan_options, const GlobalOptions& options) {
+  Request& request = plan_options.request;
+  if (!plan_options.image.empty()) {
+    if (!request.image.empty() && request.image != plan_options.image) {
+      throw Error(ErrorCode::usage, "cannot plan for two images",
+                  fmt::format("--container names '{}', the argument '{}'", request.image, plan_options.image),
+                  "give one of them");
+    }
+    apply_option(request, "container", plan_options.image);
+  }
+  PlanInput input;
+  input.request = request;
+  const bool own_file = options.policy_path != kPolicyPath;
+  input.policy = read_policy_file(options.policy_path, !own_file);
+  input.inventory = read_node(options);
+  CpuSet own = read_affinity();
+  if (!plan_options.topology_path.empty()) {
+    input.inventory.topology = read_topology_file(plan_options.topology_path);
+    own = input.inventory.topology.cpus;
+  }
+  input.caller = read_caller();
+  input.ranks = make_ranks(plan_options, own);
+  const NodePlan plan = make_plan(input);
+  if (options.json) return print_json(to_json_value(plan).dump(2));
+  print_plan(plan, options.verbose);
+}
+
+}  // namespace
+
+void add_plan_verb(CLI::App& app, GlobalOptions& options) {
+  CLI::App* verb = app.add_subcommand("plan", "Show what the ranks of a step would get on this node, and why.");
+  const auto plan = std::make_shared<PlanOptions>();
+  verb->add_option("IMAGE", plan->image, "image of the ranks; a plan does not open it");
+  verb->add_option("-n,--ranks", plan->ranks, "number of ranks on this node (default: 1, or one per CPU list)")
+      ->type_name("N")
+      ->check(CLI::Range(1U, 65536U));
+  verb->add_option("--cpu-mask", plan->cpu_masks,
+                   "CPUs of each rank, \"0-3;4-7\" (default: each may use what this process may use)")
+      ->type_name("LIST")
+      ->type_size(1)
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  verb->add_option("--topology", plan->topology_path, "hwloc XML file to plan for, instead of this machine")
+      ->type_name("FILE");
+  add_request_options(*verb, plan->request);
+  verb->footer(
+      "Examples:\n"
+      "  berth plan -n 8 app.sqsh                    eight ranks that Slurm does not bind\n"
+      "  berth plan --cpu-mask='0-3;4-7' -v          two bound ranks, and why other devices were not taken\n"
+      "  berth plan -n 8 --pool=slow --share --json  for scripts\n"
+      "Nothing is changed: `berth plan` is a step without its effects.");
+  verb->callback([plan, &options] { show_plan(*plan, options); });
+}
+
+}  // namespace berth

@@ -1,0 +1,19 @@
+// The verbs of `berth`: each function adds one subcommand, with its options, its help and what it does.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "launcher/cli/options.hpp"
+
+namespace berth {
+
+void add_devices_verb(CLI::App& app, GlobalOptions& options);
+void add_leases_verb(CLI::App& app, GlobalOptions& options);
+void add_park_verb(CLI::App& app, GlobalOptions& options);
+void add_plan_verb(CLI::App& app, GlobalOptions& options);
+void add_policy_verb(CLI::App& app, GlobalOptions& options);
+void add_repair_verb(CLI::App& app, GlobalOptions& options);
+void add_unpark_verb(CLI::App& app, GlobalOptions& options);
+void add_version_verb(CLI::App& app, GlobalOptions& options);
+
+}  // namespace berth
