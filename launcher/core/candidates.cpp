@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 
 #include "launcher/core/addresses.hpp"
+#include "launcher/core/error.hpp"
 #include "launcher/core/plan.hpp"
 
 namespace berth {
@@ -30,7 +32,8 @@ struct Parent {
 template <typename T>
 struct Parents {
   std::vector<Parent<T>> found;
-  std::size_t positions = 0;  ///< how many there are, or would be if nothing had vanished
+  std::size_t positions = 0;       ///< how many there are, or would be if nothing had vanished
+  bool known_from_policy = false;  ///< whether `positions` is the same on every node
 };
 
 /// In the order of the patterns, then of `items`. Without wildcards the position is that of the pattern, so that the
@@ -48,6 +51,7 @@ Parents<T> find_parents(const Pool& pool, const std::vector<T>& items, const Mat
     }
   }
   parents.positions = literal ? pool.parents.size() : parents.found.size();
+  parents.known_from_policy = literal;
   return parents;
 }
 
@@ -69,6 +73,21 @@ std::string held_reason(const HeldDevice* held) {
   if (!held->quarantined.empty()) return "quarantined: " + held->quarantined;
   if (held->leased) return "leased by " + (held->holder.empty() ? std::string("somebody") : held->holder);
   return {};
+}
+
+/// How many numbers every node gets for addresses. Where wildcards or "every VF" let nodes differ, each gets an equal
+/// share of the smallest range instead of as many as it has devices: else two nodes could arrive at one address.
+std::size_t numbers_per_node(const Pool& pool, std::size_t devices, bool known_from_policy) {
+  if (known_from_policy || pool.addresses.inherit || pool.addresses.ranges.empty()) return devices;
+  std::uint64_t share = std::numeric_limits<unsigned>::max();
+  for (const IpPrefix& range : pool.addresses.ranges) {
+    share = std::min(share, host_capacity(range) / expand_hostlist(pool.addresses.nodes).size());
+  }
+  if (share >= devices) return share;
+  throw Error(ErrorCode::policy, fmt::format("no addresses for all devices of pool \"{}\"", pool.name),
+              fmt::format("the node may have {} devices, and the smallest range has {} addresses for each node",
+                          devices, share),
+              "give the pool a larger range, or fewer berths");
 }
 
 BerthSpec make_berth(const Pool& pool, const Inventory& inventory, std::size_t index, std::size_t devices_per_node) {
@@ -103,12 +122,13 @@ std::vector<Candidate> macvlan_candidates(const Pool& pool, const Inventory& inv
         const bool stacked = device.name == "lo" || device.kind == "macvlan" || device.kind == "ipvlan";
         return (!stacked || pattern == device.name) && matches(pattern, device.name, device.pci);
       });
+  const std::size_t numbers =
+      numbers_per_node(pool, parents.positions * pool.berths_per_parent, parents.known_from_policy);
   std::vector<Candidate> candidates;
   for (const auto& [parent, position] : parents.found) {
     for (unsigned number = 0; number < pool.berths_per_parent; ++number) {
       Candidate candidate;
-      candidate.berth = make_berth(pool, inventory, position * pool.berths_per_parent + number,
-                                   parents.positions * pool.berths_per_parent);
+      candidate.berth = make_berth(pool, inventory, position * pool.berths_per_parent + number, numbers);
       candidate.berth.id = fmt::format("{}.mv{}", parent->name, number);
       candidate.berth.parent = parent->name;
       candidate.berth.numa_node = parent->numa_node;
@@ -146,13 +166,15 @@ std::vector<Candidate> sriov_candidates(const Pool& pool, const Inventory& inven
       per_parent = std::max<std::size_t>({per_parent, pf->total_vfs, pf->num_vfs});
     }
   }
+  const std::size_t numbers =
+      numbers_per_node(pool, parents.positions * per_parent, parents.known_from_policy && pool.berths_per_parent > 0);
   std::vector<Candidate> candidates;
   for (const auto& [pf, position] : parents.found) {
     const NetDevice* pf_netdev = find_net_device(inventory, pf->netdev);
     for (const VirtualFunction& vf : inventory.virtual_functions) {
       if (vf.pf != pf->pci || vf.index >= per_parent) continue;
       Candidate candidate;
-      candidate.berth = make_berth(pool, inventory, position * per_parent + vf.index, parents.positions * per_parent);
+      candidate.berth = make_berth(pool, inventory, position * per_parent + vf.index, numbers);
       candidate.berth.id = to_string(vf.pci);
       candidate.berth.parent = pf->netdev;
       candidate.berth.pci = vf.pci;

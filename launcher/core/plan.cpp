@@ -71,17 +71,20 @@ std::vector<std::pair<std::string, std::size_t>> count_holders(const Inventory& 
   return holders;
 }
 
-/// Another pool that the caller may use, for the advice.
-std::optional<std::string> other_pool(const PlanInput& input, const std::string& pool) {
+/// Another pool that the caller may use and that has enough free devices, for the advice.
+std::optional<std::string> other_pool(const PlanInput& input, const std::string& pool, std::size_t needed) {
   for (const Pool& other : input.policy.pools) {
     if (other.name == pool) continue;
     Request request = input.request;
     request.pool = other.name;
     try {
       choose_pool(input.policy, input.caller, request);
-      return other.name;
+      const std::vector<Candidate> devices = make_candidates(other, input.inventory);
+      const auto free = std::count_if(devices.begin(), devices.end(),
+                                      [](const Candidate& device) { return device.unusable.empty(); });
+      if (static_cast<std::size_t>(free) >= needed) return other.name;
     } catch (const Error&) {
-      continue;  // not for this caller: the next one may be
+      continue;  // not for this caller, or not for this node: the next one may be
     }
   }
   return std::nullopt;
@@ -117,7 +120,7 @@ std::optional<std::string> other_pool(const PlanInput& input, const std::string&
     if (job.starts_with("job ")) job.erase(0, 4);
     fixes.push_back(fmt::format("wait for {} (--rdma-wait=SECONDS)", job));
   }
-  if (const auto other = other_pool(input, pool.name)) fixes.push_back("use --rdma-pool=" + *other);
+  if (const auto other = other_pool(input, pool.name, needed)) fixes.push_back("use --rdma-pool=" + *other);
   if (!input.request.share && free > 0) fixes.emplace_back("let ranks share devices (--rdma-share)");
   if (fixes.empty()) fixes.emplace_back("see `berth devices -v` for the reasons");
 
