@@ -124,23 +124,33 @@ std::vector<EnvironmentChange> fact_environment(const NodePlan& plan, const Rank
   };
 }
 
+RankEnvironment make_rank_environment(const NodePlan& plan, const RankPlan& rank, const Policy& policy,
+                                      const Request& request) {
+  return {.defaults = rank.berth ? device_environment(plan.berths.at(*rank.berth)) : std::vector<EnvironmentChange>{},
+          .facts = fact_environment(plan, rank),
+          .site = policy.environment,
+          .user = request.environment};
+}
+
 std::vector<EnvironmentChange> make_environment(const Environment& current, const NodePlan& plan, const RankPlan& rank,
                                                 const Policy& policy, const Request& request) {
+  return resolve_environment(current, make_rank_environment(plan, rank, policy, request));
+}
+
+std::vector<EnvironmentChange> resolve_environment(const Environment& current, const RankEnvironment& rank) {
   Environment environment = current;
-  if (rank.berth) {
-    for (const EnvironmentChange& change : device_environment(plan.berths.at(*rank.berth))) {
-      const std::string excluding(excluding_variable(change.name));
-      const bool excluded = current.count(excluding) > 0 || mentions(policy.environment, excluding) ||
-                            mentions(request.environment, excluding);
-      if (!excluded) environment.try_emplace(change.name, change.value);
-    }
+  for (const EnvironmentChange& change : rank.defaults) {
+    const std::string excluding(excluding_variable(change.name));
+    const bool excluded =
+        current.count(excluding) > 0 || mentions(rank.site, excluding) || mentions(rank.user, excluding);
+    if (!excluded) environment.try_emplace(change.name, change.value);
   }
-  for (const EnvironmentChange& change : fact_environment(plan, rank)) apply_change(environment, change);
-  for (EnvironmentChange change : policy.environment) {
+  for (const EnvironmentChange& change : rank.facts) apply_change(environment, change);
+  for (EnvironmentChange change : rank.site) {
     change.value = expand(change.value, current);
     apply_change(environment, change);
   }
-  for (const EnvironmentChange& change : request.environment) apply_change(environment, change);
+  for (const EnvironmentChange& change : rank.user) apply_change(environment, change);
 
   std::vector<EnvironmentChange> changes;
   for (const auto& [name, value] : environment) {

@@ -18,8 +18,22 @@ std::vector<EnvironmentChange> device_environment(const BerthSpec& berth);
 /// BERTH_CPUS, BERTH_NUMA_NODE, BERTH_RANK. Always set.
 std::vector<EnvironmentChange> fact_environment(const NodePlan& plan, const RankPlan& rank);
 
-/// Order: device defaults (only where unset), facts, policy, request. Returns the changes that turn `current` into the
-/// rank's environment, with prepend and append already resolved: only `set` and `unset` remain.
+/// The changes for one rank, in the order in which they are applied.
+struct RankEnvironment {
+  std::vector<EnvironmentChange> defaults;  ///< device_environment(): only where the variable is unset
+  std::vector<EnvironmentChange> facts;     ///< fact_environment()
+  std::vector<EnvironmentChange> site;      ///< the policy's; ${NAME} stands for the caller's variable
+  std::vector<EnvironmentChange> user;      ///< the request's
+};
+RankEnvironment make_rank_environment(const NodePlan& plan, const RankPlan& rank, const Policy& policy,
+                                      const Request& request);
+
+/// Returns the changes that turn `current` into the rank's environment, with prepend and append already resolved: only
+/// `set` and `unset` remain.
+std::vector<EnvironmentChange> resolve_environment(const std::map<std::string, std::string>& current,
+                                                   const RankEnvironment& rank);
+
+/// Both in one, where plan and environment are at hand in the same process.
 std::vector<EnvironmentChange> make_environment(const std::map<std::string, std::string>& current,
                                                 const NodePlan& plan, const RankPlan& rank, const Policy& policy,
                                                 const Request& request);

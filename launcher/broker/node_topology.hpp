@@ -1,0 +1,14 @@
+// The node's topology, discovered by hwloc once per boot and kept in the state directory.
+#pragma once
+
+#include "launcher/broker/journal.hpp"
+#include "launcher/core/inventory.hpp"
+
+namespace berth {
+
+/// From STATE/topology.json where that is of this boot and names the CPUs that are online now; else hwloc's answer,
+/// which is kept there if the caller may write it. hwloc runs in a short-lived child: its memory is gone when it has
+/// answered.
+Topology read_node_topology(const Journal& journal);
+
+}  // namespace berth

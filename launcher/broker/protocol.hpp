@@ -1,0 +1,85 @@
+// What slurmstepd, the ranks, the broker and the relay say to each other: one JSON object per SOCK_SEQPACKET message,
+// descriptors beside it. All sockets are reachable by root only, or were handed over as descriptors.
+//
+//   slurmstepd -> broker    StepRecord once, then RankRecord per rank as soon as it is forked; EOF ends the step
+//   rank       -> broker    {"local_rank": N}, later {"entered": true}
+//   broker     -> rank      Grant, or {"error": …}
+//                           before that, while devices are awaited, {"waiting": TEXT}
+//   broker     -> relay     {"berth": N} with the rank's relay socket and pidfd
+//   relay      -> broker    {"closed": N}: the last rank of that berth is gone and no socket of it is held any more
+//   rank       -> relay     {"port": N} with a listening socket in the rank's network namespace
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launcher/core/environment.hpp"
+#include "launcher/core/error.hpp"
+#include "launcher/core/request.hpp"
+#include "launcher/core/values.hpp"
+#include "launcher/system/fd.hpp"
+
+namespace berth {
+
+/// A message and the descriptors that came with it.
+struct Message {
+  nlohmann::json body;
+  std::vector<UniqueFd> fds;
+};
+
+/// Sends one message; `fds` stay with the caller. Throws Error{internal}; EPIPE says that the peer is gone.
+void send_message(int socket, const nlohmann::json& body, const std::vector<int>& fds = {});
+/// Receives one message of at most 256 KiB and 16 descriptors (all close-on-exec); nullopt: the peer closed.
+std::optional<Message> receive_message(int socket);
+/// A connected pair of SOCK_SEQPACKET sockets, close-on-exec.
+std::pair<UniqueFd, UniqueFd> make_socket_pair();
+
+/// A step on one node, as its launcher describes it.
+struct StepRecord {
+  std::uint32_t job = 0;
+  std::uint32_t step = 0;
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::vector<std::uint32_t> groups;
+  std::string account;
+  std::string node;                              ///< the scheduler's name of this node
+  std::vector<std::string> runtime_directories;  ///< what the PMIx server shares with its ranks
+  std::vector<unsigned> ranks;                   ///< numbers in the step, by local rank
+  Request request;
+};
+nlohmann::json to_json_value(const StepRecord& record);
+StepRecord parse_step_record(const nlohmann::json& json);
+
+/// A rank's process, once it exists.
+struct RankRecord {
+  unsigned local_rank = 0;
+  int pid = 0;
+  CpuSet cpus;  ///< what the scheduler bound it to
+};
+nlohmann::json to_json_value(const RankRecord& record);
+RankRecord parse_rank_record(const nlohmann::json& json);
+
+/// What a rank gets. Descriptors follow in this order, each only if its flag is set: netns, rootfs, relay.
+struct Grant {
+  bool has_netns = false;
+  bool has_rootfs = false;
+  bool has_relay = false;
+  bool verbose = false;
+  std::string device;   ///< for messages; empty: none
+  std::string summary;  ///< one line for --rdma-verbose
+  CpuSet pin_cpus;      ///< empty: do not pin
+  CpuSet pin_memory;    ///< NUMA nodes; empty: leave the memory policy
+  std::string working_directory;
+  std::optional<std::uint64_t> memlock;
+  RankEnvironment environment;
+};
+nlohmann::json to_json_value(const Grant& grant);
+Grant parse_grant(const nlohmann::json& json);
+
+nlohmann::json to_json_value(const Error& error);
+Error parse_error(const nlohmann::json& json);
+
+}  // namespace berth

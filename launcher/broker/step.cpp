@@ -1,0 +1,390 @@
+#include "launcher/broker/step.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/inotify.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "launcher/broker/node_topology.hpp"
+#include "launcher/core/environment.hpp"
+#include "launcher/image/rootfs.hpp"
+#include "launcher/system/mounts.hpp"
+#include "launcher/system/policy_file.hpp"
+#include "launcher/system/process.hpp"
+#include "launcher/system/sysfs.hpp"
+
+namespace berth {
+
+namespace {
+
+/// How long a step waits of its own accord for berths that are being emptied right now.
+constexpr unsigned kReleaseGraceSeconds = 5;
+
+ProcessIdentity own_identity() { return {getpid(), read_start_time(getpid())}; }
+
+}  // namespace
+
+Step::Step(UniqueFd control, UniqueFd listener, StepOptions options)
+    : options_(std::move(options)),
+      control_(std::move(control)),
+      listener_(std::move(listener)),
+      epoll_(epoll_create1(EPOLL_CLOEXEC)),
+      journal_(options_.state_directory),
+      phase_start_(std::chrono::steady_clock::now()) {
+  if (!epoll_) throw system_error(errno, "cannot start the broker", "epoll_create1");
+}
+
+void Step::watch(int fd, Source source, std::size_t index) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = (static_cast<std::uint64_t>(source) << 32) | index;
+  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
+    throw system_error(errno, "cannot watch a process of the step", "epoll_ctl");
+}
+
+void Step::run() {
+  auto first = receive_message(control_.get());
+  if (!first) return;
+  record_ = parse_step_record(first->body);
+  for (const unsigned rank : record_.ranks) ranks_.emplace_back().rank = rank;
+  // Before anything is read or locked: the relay's copy of this process should be small and hold nothing.
+  relay_ = start_relay({record_.uid, record_.gid, record_.groups});
+
+  watch(control_.get(), Source::control);
+  watch(listener_.get(), Source::listener);
+  watch(relay_.control.get(), Source::relay);
+  try {
+    prepare();
+  } catch (const Error& error) {
+    failure_ = error;
+  }
+  while (!over_ || !all_dead()) {
+    epoll_event events[64];
+    const int n = epoll_wait(epoll_.get(), events, 64, -1);
+    if (n < 0 && errno != EINTR) throw system_error(errno, "cannot watch the step", "epoll_wait");
+    for (int i = 0; i < n; ++i) handle(static_cast<Source>(events[i].data.u64 >> 32), events[i].data.u64 & 0xffffffffU);
+    release_finished(false);
+  }
+  release_finished(true);
+}
+
+void Step::handle(Source source, std::size_t index) {
+  switch (source) {
+    case Source::control:
+      return on_control();
+    case Source::listener:
+      return on_listener();
+    case Source::relay:
+      return on_relay();
+    case Source::connection:
+      return on_connection(index);
+    case Source::pidfd:
+      return on_pidfd(index);
+    case Source::changes: {
+      char events[4096];  // what changed does not matter: the next plan looks at everything
+      while (read(changes_.get(), events, sizeof events) > 0) continue;
+      return decide();
+    }
+    case Source::deadline:
+      return decide();
+  }
+}
+
+void Step::end_phase(const char* name) {
+  const auto now = std::chrono::steady_clock::now();
+  const std::chrono::duration<double, std::milli> elapsed = now - phase_start_;
+  phase_start_ = now;
+  phases_ += fmt::format("{}{} {:.2f}", phases_.empty() ? "" : ", ", name, elapsed.count());
+}
+
+// What can be done before the ranks exist, while slurmstepd makes its cgroups and forks them.
+void Step::prepare() {
+  phase_start_ = std::chrono::steady_clock::now();
+  policy_ = read_policy_file(options_.policy_path);
+  user_ = read_user(record_.uid);
+  end_phase("policy");
+  topology_ = read_node_topology(journal_);
+  end_phase("topology");
+}
+
+// What needs a rank's process: Slurm has put it into the job's working directory, and made the PMIx directories.
+void Step::prepare_rootfs() {
+  const UniqueFd directory(open(fmt::format("/proc/{}/cwd", ranks_.front().record.pid).c_str(), O_PATH | O_CLOEXEC));
+  if (!directory) throw system_error(errno, "cannot tell the job's working directory", "open");
+  working_directory_ = read_path(directory.get());
+  if (record_.request.image == kNoImage || rootfs_) return;
+  const Credentials user{record_.uid, record_.gid, record_.groups};
+  image_ = open_image(record_.request.image, working_directory_, user, policy_.images);
+  end_phase("image");
+  rootfs_ = build_rootfs({.image = &*image_,
+                          .user = user,
+                          .user_name = user_.name,
+                          .home = user_.home,
+                          .working_directory = working_directory_,
+                          .mounts = record_.request.mounts,
+                          .runtime_directories = record_.runtime_directories,
+                          .policy = &policy_.mounts});
+  end_phase("rootfs");
+}
+
+void Step::on_control() {
+  auto message = receive_message(control_.get());
+  if (!message) {  // the step is over, or slurmstepd died: either way nobody but us looks after its ranks now
+    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, control_.get(), nullptr);
+    over_ = true;
+    kill_ranks();
+    return;
+  }
+  RankRecord record = parse_rank_record(message->body);
+  Rank& rank = ranks_.at(record.local_rank);
+  rank.record = record;
+  rank.pidfd = UniqueFd(pidfd_open(record.pid, 0));
+  if (rank.pidfd) {
+    watch(rank.pidfd.get(), Source::pidfd, record.local_rank);
+  } else {
+    rank.dead = true;
+  }
+  if (std::ranges::all_of(ranks_, [](const Rank& r) { return r.record.pid != 0; })) {
+    phase_start_ = std::chrono::steady_clock::now();
+    decide();
+  }
+}
+
+void Step::on_listener() {
+  UniqueFd connection(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  if (!connection) return;
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (getsockopt(connection.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || peer.uid != 0) return;
+  auto hello = receive_message(connection.get());
+  if (!hello) return;
+  const auto index = hello->body.value("local_rank", static_cast<std::size_t>(-1));
+  if (index >= ranks_.size() || ranks_[index].connection) return;
+  Rank& rank = ranks_[index];
+  rank.connection = std::move(connection);
+  watch(rank.connection.get(), Source::connection, index);
+  if (plan_ || failure_) answer(rank);
+}
+
+void Step::on_relay() {
+  auto message = receive_message(relay_.control.get());
+  if (message) {
+    const auto berth = message->body.value("closed", static_cast<std::size_t>(-1));
+    if (berth < berths_.size()) berths_[berth].sockets_closed = true;
+    return;
+  }
+  // Without the relay the ranks cannot reach their PMIx server, and nobody would end them if this process died.
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, relay_.control.get(), nullptr);
+  for (auto& berth : berths_) berth.sockets_closed = true;
+  if (!over_) syslog(LOG_WARNING, "job %u.%u: the relay ended; its ranks are killed", record_.job, record_.step);
+  kill_ranks();
+}
+
+void Step::on_connection(std::size_t index) {
+  Rank& rank = ranks_[index];
+  auto message = receive_message(rank.connection.get());
+  if (message) {
+    rank.entered = message->body.value("entered", false);
+    return;
+  }
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, rank.connection.get(), nullptr);
+  rank.connection.reset();
+  // A rank that failed on its way in would leave the others waiting for it in MPI_Init.
+  if (!rank.entered) kill_ranks();
+}
+
+void Step::on_pidfd(std::size_t index) {
+  Rank& rank = ranks_[index];
+  rank.dead = true;
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, rank.pidfd.get(), nullptr);
+}
+
+/// All ranks are known: plans, takes the devices and answers; called again while devices are awaited.
+void Step::decide() {
+  if (plan_ || over_) return;
+  if (!failure_) {
+    try {
+      prepare_rootfs();
+      const Lock node = journal_.lock_node();
+      PlanInput input{.request = record_.request,
+                      .policy = policy_,
+                      .inventory = read_inventory("/", record_.node),
+                      .caller = {record_.uid, record_.gid, user_.name, user_.groups, record_.account},
+                      .ranks = {}};
+      input.inventory.topology = topology_;
+      input.inventory.held = journal_.held_devices(true);
+      for (const Rank& rank : ranks_) input.ranks.push_back({rank.rank, rank.record.cpus});
+      const NodePlan plan = make_plan(input);
+      end_phase("plan");
+      take(plan);
+      end_phase("berths");
+    } catch (const Error& error) {
+      if (error.code == ErrorCode::busy && worth_waiting()) return await_devices(error);
+      failure_ = error;
+    }
+  }
+  changes_.reset();
+  deadline_.reset();
+  for (Rank& rank : ranks_)
+    if (rank.connection) answer(rank);
+}
+
+/// Parks and leases every berth of the plan, or none.
+void Step::take(const NodePlan& plan) {
+  LeaseOwner owner{.job = record_.job,
+                   .step = record_.step,
+                   .uid = record_.uid,
+                   .user = user_.name,
+                   .ranks = {},
+                   .broker = own_identity()};
+  try {
+    for (std::size_t i = 0; i < plan.berths.size(); ++i) {
+      owner.ranks.clear();
+      for (const RankPlan& rank : plan.ranks)
+        if (rank.berth == i) owner.ranks.push_back(rank.rank);
+      berths_.emplace_back().held = park(journal_, plan.berths[i]);
+      lease(journal_, *berths_.back().held, owner);
+    }
+  } catch (...) {
+    std::vector<HeldBerth> taken;
+    for (TakenBerth& berth : berths_)
+      if (berth.held) taken.push_back(std::move(*berth.held));
+    berths_.clear();
+    release(journal_, std::move(taken));
+    throw;
+  }
+  for (std::size_t i = 0; i < ranks_.size(); ++i) ranks_[i].berth = plan.ranks[i].berth;
+  plan_ = plan;
+}
+
+bool Step::worth_waiting() {
+  if (deadline_) {
+    itimerspec left{};
+    timerfd_gettime(deadline_.get(), &left);
+    return left.it_value.tv_sec != 0 || left.it_value.tv_nsec != 0;
+  }
+  if (record_.request.wait_seconds > 0) return true;
+  return std::ranges::any_of(journal_.ids(), [this](const std::string& id) {
+    const auto record = journal_.read(id);
+    return record && record->phase == Phase::releasing;
+  });
+}
+
+void Step::await_devices(const Error& busy) {
+  if (deadline_) return;  // watching already; this was one more unsuccessful try
+  changes_ = UniqueFd(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  if (!changes_ ||
+      inotify_add_watch(changes_.get(), (journal_.state_directory() + "/leases").c_str(), IN_MOVED_TO | IN_DELETE) < 0)
+    throw system_error(errno, "cannot wait for a device", "inotify_add_watch");
+  deadline_ = UniqueFd(timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC));
+  itimerspec when{};
+  when.it_value.tv_sec = std::max(record_.request.wait_seconds, kReleaseGraceSeconds);
+  if (!deadline_ || timerfd_settime(deadline_.get(), 0, &when, nullptr) != 0)
+    throw system_error(errno, "cannot wait for a device", "timerfd_settime");
+  watch(changes_.get(), Source::changes);
+  watch(deadline_.get(), Source::deadline);
+  if (record_.request.wait_seconds > 0 && ranks_.front().connection)
+    send_message(ranks_.front().connection.get(),
+                 {{"waiting", fmt::format("berth: waiting up to {} s: {}", record_.request.wait_seconds, busy.why)}});
+}
+
+void Step::answer(Rank& rank) {
+  if (rank.answered || rank.dead) return;
+  rank.answered = true;
+  try {
+    if (failure_) return send_message(rank.connection.get(), to_json_value(*failure_));
+    const Grant grant = make_grant(rank);
+    std::vector<int> fds;
+    if (grant.has_netns) fds.push_back(berths_[*rank.berth].held->netns.get());
+    if (grant.has_rootfs) fds.push_back(rootfs_.get());
+    auto [rank_end, relay_end] = make_socket_pair();
+    if (grant.has_relay) {
+      fds.push_back(rank_end.get());
+      send_message(relay_.control.get(), {{"berth", *rank.berth}}, {relay_end.get(), rank.pidfd.get()});
+    }
+    send_message(rank.connection.get(), to_json_value(grant), fds);
+  } catch (const Error& error) {
+    syslog(LOG_ERR, "job %u.%u rank %u: %s", record_.job, record_.step, rank.rank, error.render().c_str());
+    kill_ranks();
+  }
+}
+
+Grant Step::make_grant(const Rank& rank) const {
+  const auto local = static_cast<std::size_t>(&rank - ranks_.data());
+  const RankPlan& plan = plan_->ranks[local];
+  Grant grant;
+  grant.has_netns = rank.berth.has_value();
+  grant.has_rootfs = static_cast<bool>(rootfs_);
+  grant.has_relay = grant.has_netns;
+  grant.verbose = record_.request.verbose;
+  if (rank.berth) {
+    const BerthSpec& berth = plan_->berths[*rank.berth];
+    grant.device = berth.id;
+    std::vector<std::string> addresses;
+    for (const IpPrefix& address : berths_[*rank.berth].held->record.berth.addresses)
+      addresses.push_back(to_string(address));
+    grant.summary = fmt::format("rank {}: device {} as {} ({}), CPUs {}: {}", rank.rank, berth.id, berth.interface,
+                                fmt::join(addresses, ", "), to_string(plan.cpus), plan.reason);
+  } else {
+    grant.summary = fmt::format("rank {}: host network, CPUs {}: {}", rank.rank, to_string(plan.cpus), plan.reason);
+  }
+  if (local == 0) grant.summary += fmt::format("\nberth: {}: phases in ms: {}", plan_->host, phases_);
+  if (plan_->pin != Pin::off) grant.pin_cpus = plan.cpus;
+  if (plan_->pin == Pin::cpus_and_memory)
+    for (const NumaNode& node : topology_.numa_nodes)
+      if (node.cpus.intersects(plan.cpus)) grant.pin_memory.add(node.os_index);
+  grant.working_directory =
+      record_.request.working_directory.empty() ? working_directory_ : record_.request.working_directory;
+  grant.memlock = policy_.memlock;
+  grant.environment = make_rank_environment(*plan_, plan, policy_, record_.request);
+  grant.environment.facts.push_back(
+      {EnvironmentChange::Action::set, "BERTH_IMAGE", image_ ? image_->path : std::string(kNoImage)});
+  return grant;
+}
+
+void Step::kill_ranks() {
+  for (const Rank& rank : ranks_)
+    if (rank.pidfd && !rank.dead) pidfd_send_signal(rank.pidfd.get(), SIGKILL, nullptr, 0);
+}
+
+bool Step::all_dead() const {
+  return std::ranges::all_of(ranks_, [](const Rank& rank) { return rank.record.pid == 0 || rank.dead; });
+}
+
+/// Releases the berths whose ranks are all gone. A rank may have left children behind; as long as the step runs they
+/// may finish their work (Slurm ends them with the step), after it they are killed.
+void Step::release_finished(bool kill_leftovers) {
+  std::vector<std::size_t> finished;
+  std::vector<std::uint64_t> inodes;
+  for (std::size_t i = 0; i < berths_.size(); ++i) {
+    const bool in_use = std::ranges::any_of(ranks_, [i](const Rank& r) { return r.berth == i && !r.dead; });
+    if (!berths_[i].held || in_use || (!berths_[i].sockets_closed && !kill_leftovers)) continue;
+    finished.push_back(i);
+    inodes.push_back(berths_[i].held->record.netns_inode);
+  }
+  if (finished.empty()) return;
+  std::vector<HeldBerth> empty;
+  const auto processes = read_processes_in_each(inodes);
+  for (std::size_t k = 0; k < finished.size(); ++k) {
+    if (!kill_leftovers && !processes[k].empty()) continue;
+    empty.push_back(std::move(*berths_[finished[k]].held));
+    berths_[finished[k]].held.reset();
+  }
+  try {
+    release(journal_, std::move(empty));
+  } catch (const Error& error) {
+    syslog(LOG_ERR, "job %u.%u: %s", record_.job, record_.step, error.render().c_str());
+  }
+}
+
+}  // namespace berth

@@ -1,0 +1,96 @@
+// One step on one node, from the launcher's record to the last released berth. This is what the broker process runs.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launcher/broker/berth.hpp"
+#include "launcher/broker/protocol.hpp"
+#include "launcher/broker/relay.hpp"
+#include "launcher/core/plan.hpp"
+#include "launcher/system/fd.hpp"
+#include "launcher/system/user_database.hpp"
+
+namespace berth {
+
+struct StepOptions {
+  std::string policy_path;
+  std::string state_directory;
+};
+
+class Step {
+ public:
+  /// `control` leads to the launcher (EOF: the step is over), `listener` is where the ranks connect.
+  Step(UniqueFd control, UniqueFd listener, StepOptions options);
+
+  /// Serves the step until it is over and every berth is released. Errors reach the user through the ranks; what they
+  /// cannot be told goes to syslog.
+  void run();
+
+ private:
+  struct Rank {
+    unsigned rank = 0;
+    RankRecord record;  // pid 0: not forked yet
+    UniqueFd pidfd;
+    UniqueFd connection;  // from connect() to exec
+    bool answered = false;
+    bool entered = false;
+    bool dead = false;
+    std::optional<std::size_t> berth;
+  };
+  struct TakenBerth {
+    std::optional<HeldBerth> held;  // empty: released
+    bool sockets_closed = false;    // by the relay
+  };
+  enum class Source : std::uint64_t { control, listener, relay, changes, deadline, connection, pidfd };
+
+  void watch(int fd, Source source, std::size_t index = 0);
+  void handle(Source source, std::size_t index);
+  void prepare();
+  void prepare_rootfs();
+  void on_control();
+  void on_listener();
+  void on_relay();
+  void on_connection(std::size_t index);
+  void on_pidfd(std::size_t index);
+
+  void decide();
+  void await_devices(const Error& busy);
+  bool worth_waiting();
+  void take(const NodePlan& plan);
+  void answer(Rank& rank);
+  [[nodiscard]] Grant make_grant(const Rank& rank) const;
+  void kill_ranks();
+  void release_finished(bool kill_leftovers);
+  [[nodiscard]] bool all_dead() const;
+  void end_phase(const char* name);
+
+  StepOptions options_;
+  UniqueFd control_;
+  UniqueFd listener_;
+  UniqueFd epoll_;
+  UniqueFd changes_;   // inotify on the lease directory, while devices are awaited
+  UniqueFd deadline_;  // timerfd, likewise
+  RelayProcess relay_;
+
+  Journal journal_;
+  StepRecord record_;
+  User user_;
+  std::string working_directory_;
+  Policy policy_;
+  Topology topology_;
+  std::optional<OpenImage> image_;
+  UniqueFd rootfs_;
+  std::optional<NodePlan> plan_;
+  std::optional<Error> failure_;
+  std::vector<Rank> ranks_;
+  std::vector<TakenBerth> berths_;
+  std::string phases_;  // "policy 0.2, inventory 1.1, …" in milliseconds, for --rdma-verbose
+  std::chrono::steady_clock::time_point phase_start_;
+  bool over_ = false;
+};
+
+}  // namespace berth

@@ -1,0 +1,148 @@
+#include "launcher/enter/enter.hpp"
+
+#include <fmt/format.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+
+#include "launcher/broker/relay.hpp"
+#include "launcher/image/rootfs.hpp"
+#include "launcher/system/affinity.hpp"
+#include "launcher/system/privileges.hpp"
+
+namespace berth {
+
+namespace {
+
+class PhaseClock {
+ public:
+  explicit PhaseClock(std::string& phases) : phases_(phases) {}
+  void end(const char* name) {
+    const auto now = std::chrono::steady_clock::now();
+    const std::chrono::duration<double, std::milli> elapsed = now - start_;
+    start_ = now;
+    phases_ += fmt::format("{}{} {:.2f}", phases_.empty() ? "" : ", ", name, elapsed.count());
+  }
+
+ private:
+  std::string& phases_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+UniqueFd connect_to(const std::string& path) {
+  UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path)
+    throw Error(ErrorCode::host, "cannot reach the broker of this step", fmt::format("'{}' is too long", path));
+  std::ranges::copy(path, address.sun_path);
+  if (!fd || connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    throw system_error(errno, "cannot reach the broker of this step", fmt::format("connect {}", path));
+  return fd;
+}
+
+void raise_memlock(std::uint64_t bytes) {
+  const rlimit limit{bytes, bytes};
+  if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0)
+    throw system_error(errno, "cannot set the limit of locked memory that the policy asks for",
+                       fmt::format("setrlimit(RLIMIT_MEMLOCK, {})", bytes),
+                       "remove limits.memlock from the policy, or give slurmd CAP_SYS_RESOURCE");
+}
+
+}  // namespace
+
+Entry request_entry(const std::string& socket_path, unsigned local_rank, void (*say)(const std::string&)) {
+  Entry entry;
+  PhaseClock clock(entry.phases);
+  entry.broker = connect_to(socket_path);
+  send_message(entry.broker.get(), {{"local_rank", local_rank}});
+  for (;;) {
+    auto answer = receive_message(entry.broker.get());
+    if (!answer)
+      throw Error(ErrorCode::internal, "cannot enter the berth", "the broker of this step ended",
+                  "see the system log of the node (berth-broker)");
+    if (answer->body.contains("waiting")) {
+      say(answer->body["waiting"].get<std::string>());
+      continue;
+    }
+    if (answer->body.contains("error")) throw parse_error(answer->body);
+    entry.grant = parse_grant(answer->body);
+    auto next = answer->fds.begin();
+    for (auto [flag, fd] :
+         {std::pair{entry.grant.has_netns, &entry.netns}, std::pair{entry.grant.has_rootfs, &entry.rootfs},
+          std::pair{entry.grant.has_relay, &entry.relay}}) {
+      if (!flag) continue;
+      if (next == answer->fds.end())
+        throw Error(ErrorCode::internal, "cannot enter the berth", "the broker's answer lacks a descriptor");
+      *fd = std::move(*next++);
+    }
+    clock.end("wait");
+    return entry;
+  }
+}
+
+void enter_as_root(Entry& entry) {
+  PhaseClock clock(entry.phases);
+  if (entry.grant.memlock) raise_memlock(*entry.grant.memlock);
+  // The network namespace first: a sysfs shows the network namespace of the process that mounts it.
+  if (entry.netns && setns(entry.netns.get(), CLONE_NEWNET) != 0)
+    throw system_error(errno, "cannot enter the berth's network namespace", "setns");
+  clock.end("netns");
+  if (entry.rootfs) {
+    enter_rootfs(entry.rootfs.get());
+  } else if (entry.netns) {
+    enter_host_tree();
+  }
+  clock.end("rootfs");
+  drop_bounding_set();
+  set_no_new_privs();
+  entry.netns.reset();
+  entry.rootfs.reset();
+}
+
+void enter_as_user(Entry& entry, std::uint32_t uid, std::uint32_t gid, const std::string& pmix_uri) {
+  verify_unprivileged(uid, gid);
+  const Grant& grant = entry.grant;
+  if (const auto port = parse_pmix_port(pmix_uri); port && entry.relay) offer_pmix_listener(entry.relay.get(), *port);
+  if (!grant.pin_cpus.empty()) apply_affinity(grant.pin_cpus);
+  if (!grant.pin_memory.empty()) apply_memory_nodes(grant.pin_memory);
+  if (chdir(grant.working_directory.c_str()) != 0 && chdir("/") != 0)
+    throw system_error(errno, fmt::format("cannot change to '{}'", grant.working_directory), "chdir");
+  send_message(entry.broker.get(), {{"entered", true}});
+}
+
+void check_command(const std::string& command, const std::string& path, int& exit_code) {
+  exit_code = kExitNotFound;
+  const auto runnable = [&exit_code](const std::string& file) {
+    struct stat status {};
+    if (stat(file.c_str(), &status) != 0) return false;
+    if (S_ISREG(status.st_mode) && access(file.c_str(), X_OK) == 0) return true;
+    exit_code = kExitNotExecutable;
+    return false;
+  };
+  if (command.find('/') != std::string::npos) {
+    if (runnable(command)) return;
+  } else {
+    for (std::size_t begin = 0; begin <= path.size();) {
+      const std::size_t end = std::min(path.find(':', begin), path.size());
+      const std::string directory = path.substr(begin, end - begin);
+      if (runnable((directory.empty() ? "." : directory) + "/" + command)) return;
+      begin = end + 1;
+    }
+  }
+  const bool missing = exit_code == kExitNotFound;
+  throw Error(ErrorCode::image, fmt::format("cannot run '{}' in the container", command),
+              missing ? fmt::format("the image has no such program{}",
+                                    command.find('/') == std::string::npos ? fmt::format(" in PATH={}", path) : "")
+                      : "it is there, but not an executable file",
+              "give the path that the program has inside the image, or mount it with --rdma-mount");
+}
+
+}  // namespace berth

@@ -1,0 +1,41 @@
+// What happens in the rank's own process, between the launcher's fork and the rank's exec. Two halves, because Slurm
+// changes to the user between them.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "launcher/broker/protocol.hpp"
+#include "launcher/system/fd.hpp"
+
+namespace berth {
+
+/// What the broker answered: the grant and its descriptors.
+struct Entry {
+  Grant grant;
+  UniqueFd broker;  ///< connection to the broker, open until exec
+  UniqueFd netns;
+  UniqueFd rootfs;
+  UniqueFd relay;
+  std::string phases;  ///< "wait 3.1, netns 0.1, …" in milliseconds, for --rdma-verbose
+};
+
+/// Connects to the broker of the step as local rank `local_rank` and waits for its answer; `say` shows interim messages
+/// to the user. Throws the broker's Error, or Error{internal} if the broker is gone.
+Entry request_entry(const std::string& socket_path, unsigned local_rank, void (*say)(const std::string&));
+
+/// As root: network namespace, root file system with fresh sysfs, locked memory, and no capability ever again (bounding
+/// set, inheritable and ambient sets, no_new_privs). The permitted set is left to whoever changes to the user next.
+void enter_as_root(Entry& entry);
+
+/// As the user: proves that no privilege is left, makes the PMIx listener if `pmix_uri` names one, pins, and changes to
+/// the working directory. Ends by telling the broker that the rank is in.
+void enter_as_user(Entry& entry, std::uint32_t uid, std::uint32_t gid, const std::string& pmix_uri);
+
+/// Path of `command` as execvp would find it with `path` in the current root. Throws Error{image} with the exit code to
+/// use in `exit_code` (126 or 127) if it is not there or not executable.
+void check_command(const std::string& command, const std::string& path, int& exit_code);
+
+}  // namespace berth
