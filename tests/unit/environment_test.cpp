@@ -1,0 +1,165 @@
+#include "launcher/core/environment.hpp"
+
+#include <algorithm>
+#include <catch2/catch_test_macros.hpp>
+
+using namespace berth;
+using Environment = std::map<std::string, std::string>;
+using Action = EnvironmentChange::Action;
+
+namespace {
+
+NodePlan plan_with_berth() {
+  BerthSpec berth;
+  berth.id = "pf0.mv3";
+  berth.interface = "rdma0";
+  berth.addresses = {parse_ip_prefix("10.77.0.4/16").value(), parse_ip_prefix("fd77::4/64").value()};
+  RankPlan rank;
+  rank.rank = 5;
+  rank.berth = 0;
+  rank.cpus = CpuSet::range(4, 7);
+  rank.numa_node = 1;
+  NodePlan plan;
+  plan.host = "n1";
+  plan.pool = "fast";
+  plan.berths = {berth};
+  plan.ranks = {rank};
+  return plan;
+}
+
+/// `current` after the changes of make_environment(), which may only set and unset, each name once.
+Environment environment_of(Environment current, const NodePlan& plan, const Policy& policy = {},
+                           const Request& request = {}) {
+  std::vector<std::string> names;
+  for (const auto& change : make_environment(current, plan, plan.ranks.at(0), policy, request)) {
+    CHECK((change.action == Action::set || change.action == Action::unset));
+    names.push_back(change.name);
+    if (change.action == Action::set) {
+      current[change.name] = change.value;
+    } else {
+      CHECK(current.erase(change.name) == 1);
+    }
+  }
+  std::sort(names.begin(), names.end());
+  CHECK(std::adjacent_find(names.begin(), names.end()) == names.end());
+  return current;
+}
+
+}  // namespace
+
+TEST_CASE("Every library is pointed at the interface", "[environment]") {
+  const Environment expected = {
+      {"FI_SOCKETS_IFACE", "rdma0"},    {"FI_TCP_IFACE", "rdma0"},
+      {"GLOO_SOCKET_IFNAME", "rdma0"},  {"MPIR_CVAR_NEMESIS_TCP_NETWORK_IFACE", "rdma0"},
+      {"NCCL_SOCKET_IFNAME", "=rdma0"}, {"OMPI_MCA_btl_tcp_if_include", "rdma0"},
+      {"TP_SOCKET_IFNAME", "rdma0"},    {"UCX_NET_DEVICES", "rdma0"},
+  };
+  Environment actual;
+  for (const auto& change : device_environment(plan_with_berth().berths[0])) {
+    CHECK(change.action == Action::set);
+    CHECK(actual.emplace(change.name, change.value).second);
+  }
+  CHECK(actual == expected);
+  CHECK(device_environment(BerthSpec{}).empty());  // no interface, nothing to point at
+}
+
+TEST_CASE("Facts are always set", "[environment]") {
+  NodePlan plan = plan_with_berth();
+  const Environment facts = environment_of({}, plan);
+  CHECK(facts.at("BERTH_DEVICE") == "pf0.mv3");
+  CHECK(facts.at("BERTH_INTERFACE") == "rdma0");
+  CHECK(facts.at("BERTH_ADDRESS") == "10.77.0.4,fd77::4");
+  CHECK(facts.at("BERTH_POOL") == "fast");
+  CHECK(facts.at("BERTH_CPUS") == "4-7");
+  CHECK(facts.at("BERTH_NUMA_NODE") == "1");
+  CHECK(facts.at("BERTH_RANK") == "5");
+
+  plan.ranks[0].berth.reset();
+  plan.ranks[0].numa_node.reset();
+  plan.pool.clear();
+  const Environment host = environment_of({{"BERTH_DEVICE", "stale"}}, plan);
+  CHECK(host == Environment{{"BERTH_ADDRESS", ""},
+                            {"BERTH_CPUS", "4-7"},
+                            {"BERTH_DEVICE", ""},
+                            {"BERTH_INTERFACE", ""},
+                            {"BERTH_NUMA_NODE", ""},
+                            {"BERTH_POOL", ""},
+                            {"BERTH_RANK", "5"}});
+}
+
+TEST_CASE("A variable that the user set wins over the device's", "[environment]") {
+  const Environment result = environment_of({{"UCX_NET_DEVICES", "all"}, {"FI_TCP_IFACE", ""}}, plan_with_berth());
+  CHECK(result.at("UCX_NET_DEVICES") == "all");
+  CHECK(result.at("FI_TCP_IFACE").empty());
+  CHECK(result.at("NCCL_SOCKET_IFNAME") == "=rdma0");
+}
+
+TEST_CASE("A list of excluded interfaces replaces the list of included ones", "[environment]") {
+  const std::string include = "OMPI_MCA_btl_tcp_if_include";
+  const std::string exclude = "OMPI_MCA_btl_tcp_if_exclude";
+  Policy policy;
+  Request request;
+  CHECK(environment_of({}, plan_with_berth()).count(include) == 1);
+  CHECK(environment_of({{exclude, "lo"}}, plan_with_berth()).count(include) == 0);
+  request.environment = {{Action::set, exclude, "lo"}};
+  CHECK(environment_of({}, plan_with_berth(), policy, request).count(include) == 0);
+  request.environment = {{Action::unset, exclude, ""}};
+  CHECK(environment_of({}, plan_with_berth(), policy, request).count(include) == 1);
+  policy.environment = {{Action::set, exclude, "lo"}};
+  CHECK(environment_of({}, plan_with_berth(), policy).count(include) == 0);
+}
+
+TEST_CASE("Policy goes over facts and devices, the request over the policy", "[environment]") {
+  Policy policy;
+  policy.environment = {{Action::set, "UCX_NET_DEVICES", "site"},
+                        {Action::set, "BERTH_POOL", "site"},
+                        {Action::set, "A", "site"},
+                        {Action::unset, "B", ""},
+                        {Action::unset, "NCCL_SOCKET_IFNAME", ""}};
+  Request request;
+  request.environment = {
+      {Action::set, "A", "user"}, {Action::set, "B", "user"}, {Action::unset, "UCX_NET_DEVICES", ""}};
+  const Environment result = environment_of({{"B", "old"}, {"C", "kept"}}, plan_with_berth(), policy, request);
+  CHECK(result.at("A") == "user");
+  CHECK(result.at("B") == "user");
+  CHECK(result.at("C") == "kept");
+  CHECK(result.at("BERTH_POOL") == "site");
+  CHECK(result.count("UCX_NET_DEVICES") == 0);
+  CHECK(result.count("NCCL_SOCKET_IFNAME") == 0);
+}
+
+TEST_CASE("Prepend and append join with a colon, but not with nothing", "[environment]") {
+  Policy policy;
+  policy.environment = {{Action::prepend, "PATH", "/first"}, {Action::append, "PATH", "/last"},
+                        {Action::prepend, "NEW", "/a"},      {Action::append, "NEW", "/b"},
+                        {Action::append, "EMPTY", "/c"},     {Action::append, "KEPT", "${NOTHING}"}};
+  const Environment result =
+      environment_of({{"PATH", "/bin"}, {"EMPTY", ""}, {"KEPT", "/k"}}, plan_with_berth(), policy);
+  CHECK(result.at("PATH") == "/first:/bin:/last");
+  CHECK(result.at("NEW") == "/a:/b");
+  CHECK(result.at("EMPTY") == "/c");
+  CHECK(result.at("KEPT") == "/k");
+}
+
+TEST_CASE("References of the policy mean the job's environment, those of the user nothing", "[environment]") {
+  Policy policy;
+  policy.environment = {{Action::set, "USER", "changed"},
+                        {Action::set, "A", "/scratch/${USER}/${USER}${MISSING}/$USER"},
+                        {Action::set, "B", "${NESTED}"}};
+  Request request;
+  request.environment = {{Action::set, "C", "${USER}"}};
+  const Environment result =
+      environment_of({{"USER", "alice"}, {"NESTED", "${USER}"}}, plan_with_berth(), policy, request);
+  CHECK(result.at("A") == "/scratch/alice/alice/$USER");
+  CHECK(result.at("B") == "${USER}");  // values are not expanded again
+  CHECK(result.at("C") == "${USER}");
+}
+
+TEST_CASE("Only what changes is listed", "[environment]") {
+  const NodePlan plan = plan_with_berth();
+  const Environment once = environment_of({{"A", "1"}}, plan);
+  CHECK(make_environment(once, plan, plan.ranks[0], Policy{}, Request{}).empty());
+  Policy policy;
+  policy.environment = {{Action::unset, "MISSING", ""}, {Action::set, "A", "1"}};
+  CHECK(make_environment(once, plan, plan.ranks[0], policy, Request{}).empty());
+}
