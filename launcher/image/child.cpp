@@ -151,7 +151,8 @@ ChildAnswer ask_child(const std::string& what, std::chrono::milliseconds patienc
   there.reset();
 
   if (!becomes_readable(here.get(), patience))
-    throw Error(ErrorCode::host, what, fmt::format("no answer within {} s", patience.count() / 1000.0),
+    throw Error(ErrorCode::host, what,
+                fmt::format("no answer within {} s", static_cast<double>(patience.count()) / 1000),
                 "a file system of this node hangs: see its NFS, autofs or FUSE mounts");
   ChildAnswer answer = receive_record(here.get(), what);
   const int status = child.wait();

@@ -55,6 +55,15 @@ void clear_capabilities() {
   if (syscall(SYS_capset, &header, none) != 0) fail(errno, "capset");
 }
 
+void clear_inheritable_and_ambient() {
+  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0) fail(errno, "prctl(PR_CAP_AMBIENT_CLEAR_ALL)");
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3]{};
+  if (syscall(SYS_capget, &header, sets) != 0) fail(errno, "capget");
+  for (auto& half : sets) half.inheritable = 0;
+  if (syscall(SYS_capset, &header, sets) != 0) fail(errno, "capset");
+}
+
 void set_no_new_privs() {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail(errno, "prctl(PR_SET_NO_NEW_PRIVS)");
 }

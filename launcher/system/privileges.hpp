@@ -20,6 +20,9 @@ void drop_bounding_set();
 void lock_securebits();
 /// Clears the ambient, inheritable, permitted and effective sets. Throws Error{internal}.
 void clear_capabilities();
+/// Clears what could survive an exec, and keeps the permitted and effective sets for a later setuid (slurmstepd's own
+/// drop). Throws Error{internal}.
+void clear_inheritable_and_ambient();
 /// Throws Error{internal}.
 void set_no_new_privs();
 

@@ -1,0 +1,53 @@
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mount.h>
+
+#include "launcher/image/image.hpp"
+#include "launcher/image/squashfuse.hpp"
+#include "launcher/system/loop.hpp"
+#include "launcher/system/mounts.hpp"
+
+namespace berth {
+
+namespace {
+
+constexpr std::uint64_t kSector = 512;  // bytes: loop devices come in whole sectors
+constexpr std::uint64_t kAttributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+
+std::uint64_t round_up(std::uint64_t size) { return (size + kSector - 1) / kSector * kSector; }
+
+// A file that ends within a sector loses the rest of it in a loop device (mksquashfs -nopad makes such files).
+bool fills_its_sectors(const OpenImage& image) {
+  const struct stat status = read_status(image.fd.get(), image.path);
+  return round_up(image.size) <= static_cast<std::uint64_t>(status.st_size) - image.offset;
+}
+
+UniqueFd mount_by_kernel(const OpenImage& image) {
+  const LoopDevice loop = attach_loop(image.fd.get(), image.offset, round_up(image.size), image.path);
+  try {
+    return create_mount("squashfs", {{"source", loop.path}, {"ro", ""}}, kAttributes);
+  } catch (Error& error) {
+    error.code = ErrorCode::image;
+    error.what_text = fmt::format("cannot mount image '{}'", image.path);
+    if (error.fix.empty())
+      error.fix = "the image is corrupt, or made with a compressor that this kernel lacks: build it again with gzip";
+    throw;
+  }
+}
+
+UniqueFd mount_directory(const OpenImage& image) {
+  // Not recursive: whatever the host has mounted below the image is not part of it.
+  UniqueFd mount = clone_mount(image.fd.get(), false);
+  set_mount_attributes(mount.get(), kAttributes, MS_PRIVATE, false);
+  return mount;
+}
+
+}  // namespace
+
+UniqueFd mount_image(const OpenImage& image, const Credentials& user) {
+  if (image.format == ImageFormat::directory) return mount_directory(image);
+  if (image.kernel_mountable && fills_its_sectors(image)) return mount_by_kernel(image);
+  return mount_with_squashfuse(image, user);
+}
+
+}  // namespace berth
