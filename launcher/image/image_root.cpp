@@ -1,0 +1,162 @@
+#include "launcher/image/image_root.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <deque>
+
+#include "launcher/system/mounts.hpp"
+
+namespace berth {
+
+namespace {
+
+constexpr int kLinkLimit = 40;  // as the kernel's
+constexpr mode_t kDirectoryMode = 0755;
+constexpr mode_t kFileMode = 0644;
+
+std::deque<std::string> split_path(const std::string& path) {
+  std::deque<std::string> components;
+  for (std::size_t at = 0; at < path.size();) {
+    const std::size_t end = std::min(path.find('/', at), path.size());
+    if (end > at && path.compare(at, end - at, ".") != 0) components.push_back(path.substr(at, end - at));
+    at = end + 1;
+  }
+  return components;
+}
+
+std::string join_path(const std::vector<std::string>& components) {
+  std::string path;
+  for (const std::string& component : components) path += '/' + component;
+  return path.empty() ? "/" : path;
+}
+
+Error path_error(const std::string& target, std::string why) {
+  return {ErrorCode::image, fmt::format("cannot use '{}' in this image", target), std::move(why)};
+}
+
+std::string read_link(int link, const std::string& target) {
+  std::array<char, PATH_MAX> text{};
+  const ssize_t n = readlinkat(link, "", text.data(), text.size());
+  if (n <= 0 || static_cast<std::size_t>(n) == text.size())
+    throw path_error(target, "a symlink on the way is unreadable");
+  return {text.data(), static_cast<std::size_t>(n)};
+}
+
+}  // namespace
+
+ImagePath resolve_in_image(int root, const std::string& target) {
+  std::deque<std::string> pending = split_path(target);
+  std::vector<std::string> real;
+  ImagePath result{"/", true, true};
+  for (int links = 0; !pending.empty();) {
+    const std::string component = std::move(pending.front());
+    pending.pop_front();
+    if (component == "..") {
+      if (!real.empty()) real.pop_back();
+      continue;
+    }
+    real.push_back(component);
+    if (!result.exists) continue;
+    const UniqueFd entry(open_in_root(root, join_path(real), O_PATH | O_NOFOLLOW));
+    if (!entry) {
+      if (errno != ENOENT) throw path_error(target, fmt::format("'{}': {}", join_path(real), strerrordesc_np(errno)));
+      result.exists = result.is_directory = false;
+      continue;
+    }
+    const struct stat status = read_status(entry.get(), join_path(real));
+    if (S_ISLNK(status.st_mode)) {
+      if (++links > kLinkLimit) throw path_error(target, "its symlinks lead in a circle");
+      const std::string link = read_link(entry.get(), target);
+      if (link.front() == '/')
+        real.clear();
+      else
+        real.pop_back();
+      const std::deque<std::string> rest = split_path(link);
+      pending.insert(pending.begin(), rest.begin(), rest.end());
+      continue;
+    }
+    result.is_directory = S_ISDIR(status.st_mode);
+    if (!result.is_directory && !pending.empty())
+      throw path_error(target, fmt::format("'{}' is not a directory", join_path(real)));
+  }
+  result.path = join_path(real);
+  // ".." behind a missing component may have led back to something that exists.
+  if (!result.exists || target.find("..") != std::string::npos) {
+    const UniqueFd entry(open_in_root(root, result.path, O_PATH | O_NOFOLLOW));
+    result.exists = static_cast<bool>(entry);
+    result.is_directory = entry && S_ISDIR(read_status(entry.get(), result.path).st_mode);
+  }
+  return result;
+}
+
+void check_image_layout(int root, const std::string& image_path) {
+  for (const char* name : {"/dev", "/proc", "/sys", "/etc"}) {
+    const UniqueFd entry(open_in_root(root, name, O_PATH | O_NOFOLLOW));
+    if (!entry) continue;
+    const mode_t mode = read_status(entry.get(), name).st_mode;
+    if (S_ISDIR(mode)) continue;
+    throw Error(ErrorCode::image, fmt::format("cannot use image '{}'", image_path),
+                fmt::format("its {} is {}, not a directory", name, S_ISLNK(mode) ? "a symlink" : "a file"),
+                fmt::format("build the image with an ordinary directory {}", name));
+  }
+}
+
+std::string read_image_file(int root, const std::string& path) {
+  constexpr std::size_t limit = 1 << 20;
+  const UniqueFd place(open_in_root(root, path, O_PATH));
+  if (!place) {
+    if (errno == ENOENT || errno == ENOTDIR) return {};
+    throw path_error(path, strerrordesc_np(errno));
+  }
+  if (!S_ISREG(read_status(place.get(), path).st_mode)) throw path_error(path, "it is not a regular file");
+  try {
+    return read_file(AT_FDCWD, fmt::format("/proc/self/fd/{}", place.get()), limit);
+  } catch (const Error& error) {
+    throw path_error(path, error.why);
+  }
+}
+
+void add_to_skeleton(int skeleton, int image_root, const ImagePath& path) {
+  const auto fail = [&] { return system_error(errno, fmt::format("cannot prepare '{}'", path.path), "mkdir"); };
+  const std::deque<std::string> components = split_path(path.path);
+  std::string partial;
+  for (std::size_t i = 0; i < components.size(); ++i) {
+    partial += (i == 0 ? "" : "/") + components[i];
+    if (i + 1 == components.size() && !path.is_directory) {
+      const UniqueFd file(openat(skeleton, partial.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, kFileMode));
+      if (!file) throw fail();
+      return;
+    }
+    if (mkdirat(skeleton, partial.c_str(), kDirectoryMode) != 0) {
+      if (errno == EEXIST) continue;
+      throw fail();
+    }
+    const UniqueFd original(open_in_root(image_root, partial, O_PATH | O_NOFOLLOW));
+    if (!original) continue;
+    const struct stat status = read_status(original.get(), partial);
+    if (fchownat(skeleton, partial.c_str(), status.st_uid, status.st_gid, AT_SYMLINK_NOFOLLOW) != 0 ||
+        fchmodat(skeleton, partial.c_str(), status.st_mode & 07777, 0) != 0)
+      throw fail();
+  }
+}
+
+UniqueFd overlay_skeleton(int skeleton, int image_root) {
+  // An image may carry overlay attributes of its own making: none of them is followed.
+  return create_mount("overlay",
+                      {{"source", "berth"},
+                       {"lowerdir", fmt::format("/proc/self/fd/{}:/proc/self/fd/{}", skeleton, image_root)},
+                       {"redirect_dir", "nofollow"},
+                       {"metacopy", "off"},
+                       {"index", "off"},
+                       {"xino", "off"}},
+                      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+}
+
+}  // namespace berth

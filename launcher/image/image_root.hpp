@@ -1,0 +1,37 @@
+// The image as the lower part of a rank's root: where paths lead inside it, and an overlay for what it lacks.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "launcher/system/fd.hpp"
+
+namespace berth {
+
+/// Where a path leads inside an image, all symlinks followed within it.
+struct ImagePath {
+  std::string path;     ///< absolute, no symlinks, no ".."
+  bool exists = false;  ///< else nothing is there: some of the last components are missing
+  bool is_directory = false;
+};
+
+/// Throws Error{image} naming `target` where it runs through a file, too many links or an unreadable directory.
+ImagePath resolve_in_image(int root, const std::string& target);
+
+/// Throws Error{image} if /dev, /proc, /sys or /etc exists in the image and is no directory.
+void check_image_layout(int root, const std::string& image_path);
+
+/// A regular file of the image, at most 1 MiB; "" if it is missing. Throws Error{image} for a FIFO, a device or a
+/// giant.
+std::string read_image_file(int root, const std::string& path);
+
+/// Makes `path` (and its parents, which look like the image's where it has them) below `skeleton`, an empty directory
+/// or file that the overlay will show where the image has nothing.
+void add_to_skeleton(int skeleton, int image_root, const ImagePath& path);
+
+/// A read-only union of `skeleton` over `image`, detached. Both must be attached in the caller's mount namespace.
+UniqueFd overlay_skeleton(int skeleton, int image_root);
+
+}  // namespace berth
