@@ -98,19 +98,30 @@ void bring_in(LinkSocket& host, const LeaseRecord& record, const UniqueFd& netns
   }
 }
 
+/// The device on the host under whatever name a crash, or the death of its netns, has left it there. Without a PCI
+/// address it is told from others that took its name by its MAC address.
+std::optional<Link> find_on_host(LinkSocket& host, const LeaseRecord& record) {
+  if (record.berth.pci) return host.find(read_host_netdev(record.berth));
+  for (const std::string& name : {record.original.name, record.berth.interface})
+    if (const auto link = host.find(name); link && link->mac == record.original.mac) return link;
+  return std::nullopt;
+}
+
 void bring_home(const LeaseRecord& record, const std::optional<UniqueFd>& netns) {
   const OriginalState& original = record.original;
+  LinkSocket host;
   if (netns) {
     LinkSocket inside = LinkSocket::in_netns(*netns);
     if (const auto link = inside.find(record.berth.interface)) {
+      // The kernel would move the device first and then fail to rename it.
+      if (host.find(original.name))
+        throw Error(ErrorCode::host, fmt::format("cannot bring '{}' home", original.name),
+                    "another device has taken its name", "rename the other device, then run: berth repair");
       const UniqueFd home = open_current_netns();
       inside.change(*link, {.name = original.name, .netns = home.get()});
     }
   }
-  LinkSocket host;
-  // Where a crash, or the death of its netns, has left it the device may have another name.
-  const std::string name = record.berth.pci ? read_host_netdev(record.berth) : original.name;
-  auto link = host.find(name);
+  auto link = find_on_host(host, record);
   if (!link) throw vanished(record.berth);
   if (link->name != original.name) {
     host.change(*link, {.up = false});
@@ -130,11 +141,16 @@ void bring_home(const LeaseRecord& record, const std::optional<UniqueFd>& netns)
     if (!is_in(present, address)) host.add_address(*link, address);
 }
 
+/// Whether Journal::read() made the record up because it could not read it: then it is quarantined already, says
+/// nothing about the device, and the file is kept as evidence.
+bool is_unreadable(const LeaseRecord& record) { return record.berth.parent.empty(); }
+
 /// Also without its pin a netns can be found again as long as a process is in it.
 std::optional<UniqueFd> open_netns_for_taking_down(const Journal& journal, const LeaseRecord& record) {
   if (auto netns = open_pinned_netns(journal.netns_path(record.berth.id))) return netns;
   if (record.netns_inode == 0) return std::nullopt;
-  for (const int pid : read_processes_in_each({record.netns_inode}).front()) {
+  const auto processes = read_processes_in_each({record.netns_inode});
+  for (const int pid : processes.front()) {
     UniqueFd netns(open(fmt::format("/proc/{}/ns/net", pid).c_str(), O_RDONLY | O_CLOEXEC));
     if (netns && netns_inode(netns) == record.netns_inode) return netns;
   }
@@ -194,6 +210,9 @@ UniqueFd set_up(const Journal& journal, LeaseRecord& record) {
 }
 
 void take_down(const Journal& journal, LeaseRecord& record) {
+  if (is_unreadable(record))
+    throw Error(ErrorCode::host, fmt::format("cannot bring {} home", record.berth.id), record.reason,
+                "bring it home by hand, then remove its record from the lease directory");
   record.phase = Phase::unparking;
   record.reason.clear();
   journal.write(record);
@@ -249,6 +268,7 @@ bool has_device(const BerthSpec& berth, const UniqueFd& netns, bool with_link) {
 }
 
 void quarantine(const Journal& journal, LeaseRecord& record, const Error& error) {
+  if (is_unreadable(record)) return;
   record.phase = Phase::quarantined;
   record.reason = error.why.empty() ? error.what() : fmt::format("{}: {}", error.what(), error.why);
   journal.write(record);

@@ -15,13 +15,20 @@ namespace berth {
 
 namespace {
 
+/// Makes a directory that only root can write, or checks that it is one.
 void make_directory(const std::string& path, mode_t mode) {
+  const std::string what = fmt::format("cannot use state directory '{}'", path);
   if (mkdir(path.c_str(), mode) == 0) {
     // The umask of whoever came first must not decide.
-    if (chmod(path.c_str(), mode) != 0) throw system_error(errno, fmt::format("cannot make '{}'", path), "chmod");
+    if (chmod(path.c_str(), mode) != 0) throw system_error(errno, what, "chmod");
   } else if (errno != EEXIST) {
-    throw system_error(errno, fmt::format("cannot make '{}'", path), "mkdir");
+    throw system_error(errno, what, "mkdir");
   }
+  struct stat status {};
+  if (lstat(path.c_str(), &status) != 0) throw system_error(errno, what, "lstat");
+  if (!S_ISDIR(status.st_mode) || status.st_uid != 0 || (status.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+    throw Error(ErrorCode::host, what, "it is not a directory that belongs to root and that only root can write",
+                "remove it, or choose another");
 }
 
 /// Ids become file names. Names that end in ".new" are those of records that are being written.
@@ -53,9 +60,10 @@ std::vector<std::string> read_ids(const std::string& directory) {
   return ids;
 }
 
-void remove_file(const std::string& path) {
-  if (unlink(path.c_str()) != 0 && errno != ENOENT)
-    throw system_error(errno, fmt::format("cannot remove '{}'", path), "unlink");
+bool remove_file(const std::string& path) {
+  if (unlink(path.c_str()) == 0) return true;
+  if (errno != ENOENT) throw system_error(errno, fmt::format("cannot remove '{}'", path), "unlink");
+  return false;
 }
 
 }  // namespace
@@ -157,17 +165,18 @@ void Journal::write(const LeaseRecord& record) const {
   write_file_atomically(lease_path(record.berth.id), to_json_text(record), 0644);
 }
 
-void Journal::remove_record(const std::string& id) const {
+bool Journal::remove_record(const std::string& id) const {
   require_device_id(id);
   // The record goes last: as long as it exists somebody will come back and finish.
-  unpin_netns(netns_path(id));
-  remove_file(lease_path(id));
+  const bool pinned = unpin_netns(netns_path(id));
+  return remove_file(lease_path(id)) || pinned;
 }
 
-void Journal::remove(const std::string& id) const {
-  remove_record(id);
+bool Journal::remove(const std::string& id) const {
+  const bool existed = remove_record(id);
   // After everything else: once its name is gone, others can make a new lock and hold that.
   remove_file(lock_path(id));
+  return existed;
 }
 
 std::vector<HeldDevice> Journal::held_devices(bool check_locks) const {

@@ -102,9 +102,10 @@ class Journal {
   /// respectively.
   [[nodiscard]] std::optional<LeaseRecord> read(const std::string& id) const;
   void write(const LeaseRecord& record) const;
-  void remove(const std::string& id) const;  ///< record, lock file and pin directory entry; caller holds the lock
+  /// Record, pin directory entry and lock file; caller holds the lock. Whether there was more than the lock file.
+  bool remove(const std::string& id) const;
   /// The same without the lock file, for a caller that goes on with the device.
-  void remove_record(const std::string& id) const;
+  bool remove_record(const std::string& id) const;
   /// Ids of which a record, a lock file or a pin is left, whether or not the record counts; root only.
   [[nodiscard]] std::vector<std::string> traces() const;
 

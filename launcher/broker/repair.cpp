@@ -22,17 +22,11 @@ bool needs_repair(const std::optional<LeaseRecord>& record, std::optional<std::u
 
 /// A half-parked, half-unparked or quarantined device goes home.
 std::string apply_homecoming(const Journal& journal, LeaseRecord& record) {
-  const LeaseRecord before = record;
   try {
-    // A record that could not be read says nothing about the device; it is kept as evidence.
-    if (record.berth.parent.empty())
-      throw Error(ErrorCode::host, "cannot bring it home", record.reason,
-                  "bring it home by hand and remove the record");
     take_down(journal, record);
     journal.remove(record.berth.id);
     return "brought home";
   } catch (const Error& error) {
-    if (before.berth.parent.empty()) return "quarantined: " + before.reason;
     quarantine(journal, record, error);
     return "quarantined: " + record.reason;
   }
@@ -67,8 +61,7 @@ std::vector<Repair> repair(const Journal& journal, std::optional<std::uint32_t> 
     if (!needs_repair(record, job)) continue;
     if (!record) {
       // Void: of another boot, or a pin or lock file whose record is gone.
-      journal.remove(id);
-      repairs.push_back({id, "forgotten"});
+      if (journal.remove(id)) repairs.push_back({id, "forgotten"});
       continue;
     }
     if (record->phase == Phase::leased || record->phase == Phase::releasing)

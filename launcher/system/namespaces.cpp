@@ -63,14 +63,16 @@ void pin_netns(const UniqueFd& netns, const std::string& path) {
   }
 }
 
-void unpin_netns(const std::string& path) {
+bool unpin_netns(const std::string& path) {
   // Repeated, because mounts may have been stacked; EINVAL says that nothing is mounted there any more.
   while (umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) {
   }
   if (errno != EINVAL && errno != ENOENT)
     throw system_error(errno, fmt::format("cannot unpin the network namespace '{}'", path), "umount");
-  if (unlink(path.c_str()) != 0 && errno != ENOENT)
+  if (unlink(path.c_str()) == 0) return true;
+  if (errno != ENOENT)
     throw system_error(errno, fmt::format("cannot unpin the network namespace '{}'", path), "unlink");
+  return false;
 }
 
 std::optional<UniqueFd> open_pinned_netns(const std::string& path) {

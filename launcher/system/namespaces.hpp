@@ -21,8 +21,8 @@ std::uint64_t netns_inode(const UniqueFd& netns);
 
 /// Keeps `netns` alive under `path` (a bind mount over an empty file made here; it must not exist yet).
 void pin_netns(const UniqueFd& netns, const std::string& path);
-/// Undoes pin_netns, in whatever state a crash left it. No pin is fine.
-void unpin_netns(const std::string& path);
+/// Undoes pin_netns, in whatever state a crash left it; whether there was anything.
+bool unpin_netns(const std::string& path);
 /// nullopt if `path` does not exist or is not a network namespace (the file without the mount).
 std::optional<UniqueFd> open_pinned_netns(const std::string& path);
 

@@ -129,6 +129,9 @@ const char* choose_fix(int error_number) {
       return "run as root (CAP_NET_ADMIN over the network namespace is needed)";
     case ENODEV:
       return "the device has vanished; check that its driver is still bound";
+    case EBUSY:
+    case EADDRINUSE:
+      return "another macvlan of the same parent may have its MAC address, in a network namespace that is kept alive";
     case EEXIST:
       return "another device has that name there already; rename it";
     default:

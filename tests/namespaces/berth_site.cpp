@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
-#include <cstdlib>
 
 #include "launcher/system/netlink_link.hpp"
 
@@ -20,19 +19,8 @@ std::unique_ptr<TemporaryDirectory> make_directory() {
 
 BerthSite::BerthSite() : directory_(make_directory()), journal(directory_->path() + "/berth") {
   make_parent();
-  run("ip link add vf0 address 02:00:5e:00:53:01 type veth peer name wire0");
-  run("ip link set wire0 up && ip link set vf0 mtu 1480 up");
-  run("ip addr add 192.168.77.5/24 dev vf0 && ip addr add fd00:77::5/64 dev vf0 nodad");
-}
-
-BerthSite::~BerthSite() {
-  // A failed test may have left a berth; its netns must not keep the devices.
-  for (const std::string& id : journal.ids()) try {
-      unpark(journal, id);
-    } catch (const Error&) {
-    }
-  for (const char* link : {"fabric1", "wire0"})
-    [[maybe_unused]] const int result = std::system(fmt::format("ip link del {} 2>/dev/null", link).c_str());
+  run("ip link add vf0 address 02:00:5e:00:53:01 type veth peer name wire0 && ip link set wire0 up && "
+      "ip link set vf0 mtu 1480 up && ip addr add 192.168.77.5/24 dev vf0 && ip addr add fd00:77::5/64 dev vf0 nodad");
 }
 
 void BerthSite::make_parent() {

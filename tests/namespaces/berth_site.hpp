@@ -12,9 +12,6 @@ namespace berth::testing {
 class BerthSite {
  public:
   BerthSite();
-  ~BerthSite();
-  BerthSite(const BerthSite&) = delete;
-  BerthSite& operator=(const BerthSite&) = delete;
 
   static void make_parent();
   /// The macvlan with `index` on fabric0, with addresses of both families.

@@ -266,6 +266,35 @@ TEST_CASE_METHOD(BerthSite, "a parent that comes and goes takes its berths with 
   CHECK(LinkSocket::in_netns(berth.netns).find("rdma0")->running);
 }
 
+TEST_CASE_METHOD(BerthSite, "a macvlan that somebody keeps alive out of reach is not made a second time") {
+  park(journal, macvlan(0));
+  UniqueFd held = make_socket(*open_pinned_netns(journal.netns_path(macvlan(0).id)), AF_INET, SOCK_STREAM);
+  unpin_netns(journal.netns_path(macvlan(0).id));
+  try {
+    park(journal, macvlan(0));
+    FAIL("two macvlans have one MAC address");
+  } catch (const Error& error) {
+    INFO(error.render());
+    CHECK(error.fix.find("MAC address") != std::string::npos);
+  }
+  check_nothing_left();
+}
+
+TEST_CASE_METHOD(BerthSite, "a berth with a process that does not end is quarantined until it has ended") {
+  HeldBerth berth = park(journal, macvlan(0));
+  lease(journal, berth, owner(1));
+  const UniqueFd netns(fcntl(berth.netns.get(), F_DUPFD_CLOEXEC, 0));
+  {
+    // The process that asks is the one that is never killed.
+    const NetnsGuard inside(netns);
+    CHECK(release(journal, std::move(berth), 100).starts_with("quarantined: "));
+  }
+  CHECK(journal.read(macvlan(0).id)->reason.find(fmt::format("process {} ", getpid())) != std::string::npos);
+  CHECK_THROWS_AS(park(journal, macvlan(0)), Error);
+  CHECK(repair(journal).at(0).action == "brought home");
+  check_nothing_left();
+}
+
 TEST_CASE_METHOD(BerthSite, "of many that want one device at once, one gets it") {
   for (const bool parked : {false, true}) {
     INFO(parked);

@@ -84,6 +84,20 @@ TEST_CASE_METHOD(State, "the state directory shows users the records and nothing
   CHECK(mode_of(state + "/locks/0000:3b:02.1") == 0600);
 }
 
+TEST_CASE_METHOD(State, "a state directory that others can write is refused") {
+  const std::string state = directory->path() + "/other";
+  std::filesystem::create_directory(state);
+  CHECK(chmod(state.c_str(), 0777) == 0);
+  CHECK_THROWS_AS(Journal(state), Error);
+  CHECK(chmod(state.c_str(), 0755) == 0);
+  CHECK(chown(state.c_str(), 1000, 0) == 0);
+  CHECK_THROWS_AS(Journal(state), Error);
+  CHECK(chown(state.c_str(), 0, 0) == 0);
+  CHECK_NOTHROW(Journal(state));
+  std::filesystem::create_directory_symlink(state, directory->path() + "/link");
+  CHECK_THROWS_AS(Journal(directory->path() + "/link"), Error);
+}
+
 TEST_CASE("broken records say what is wrong") {
   const auto reason = [](const std::string& text) {
     try {

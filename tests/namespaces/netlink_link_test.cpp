@@ -19,12 +19,11 @@ using berth::testing::run;
 namespace {
 
 struct VethPair {
-  VethPair() {
+  static void make() {
     enter_private_namespaces();
     run("ip link add nl0 type veth peer name nl1 && ip link set nl0 up && ip link set nl1 up");
   }
-  ~VethPair() { [[maybe_unused]] const int result = std::system("ip link del nl0 2>/dev/null"); }
-  LinkSocket socket;
+  LinkSocket socket = (make(), LinkSocket());
 };
 
 IpPrefix prefix(const char* text) { return parse_ip_prefix(text).value(); }

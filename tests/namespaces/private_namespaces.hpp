@@ -8,8 +8,8 @@
 
 namespace berth::testing {
 
-/// Puts this process into its own mount and network namespaces, once. Without root the test case is skipped, or fails
-/// if BERTH_TESTS_MUST_RUN=1.
+/// Puts this process into a mount namespace of its own and into a new, empty network namespace. Without root the test
+/// case is skipped, or fails if BERTH_TESTS_MUST_RUN=1.
 void enter_private_namespaces();
 
 /// Runs a shell command and requires it to succeed.
