@@ -60,6 +60,9 @@ void enter_host_tree() {
     const UniqueFd place(open(entry.point.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
     if (place) submounts.push_back({entry.point, clone_mount(place.get(), true)});
   }
+  // Replaced and not covered, so that nothing is listed twice; where /sys is no mount there is nothing to remove.
+  if (umount2("/sys", MNT_DETACH | UMOUNT_NOFOLLOW) != 0 && errno != EINVAL)
+    throw system_error(errno, "cannot replace /sys", "umount2");
   attach_at(create_sysfs().get(), "/sys");
   for (const Submount& submount : submounts) {
     const UniqueFd place(open(submount.path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));

@@ -72,8 +72,10 @@ class RootfsBuilder {
     make_namespace_slave();
     read_host();
     host_root_ = open_place(AT_FDCWD, "/");
-    attach_mount(image_, host_root_.get());
-    root_ = image_;
+    staging_ = create_mount("tmpfs", {{"source", "berth"}, {"mode", "755"}, {"size", "16m"}},
+                            MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
+    stack(staging_.get());
+    stack(image_);
     check_image_layout(image_, request_.image->path);
     generate_files();
     provide_missing();
@@ -82,7 +84,7 @@ class RootfsBuilder {
     attach_files();
     UniqueFd name_space(open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC));
     if (!name_space) throw system_error(errno, "cannot open the new mount namespace", "open /proc/self/ns/mnt");
-    pivot_to(root_);
+    pivot_to(root_, stacked_ - 1);
     return name_space;
   }
 
@@ -112,9 +114,6 @@ class RootfsBuilder {
 
   // Every target that the image lacks goes into a skeleton that an overlay shows beside the image.
   void provide_missing() {
-    staging_ = create_mount("tmpfs", {{"source", "berth"}, {"mode", "755"}, {"size", "16m"}},
-                            MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV);
-    attach_mount(staging_.get(), host_root_.get());
     for (const char* directory : {"skeleton", "files"})
       if (mkdirat(staging_.get(), directory, 0755) != 0) throw system_error(errno, "cannot prepare the root", "mkdir");
     const UniqueFd skeleton = open_place(staging_.get(), "skeleton", O_DIRECTORY);
@@ -147,8 +146,14 @@ class RootfsBuilder {
     const UniqueFd image_root = open_place(image_, ".", O_DIRECTORY);
     copy_attributes(image_root.get(), skeleton.get());
     overlay_ = overlay_skeleton(skeleton.get(), image_);
-    attach_mount(overlay_.get(), host_root_.get());
-    root_ = overlay_.get();
+    stack(overlay_.get());
+  }
+
+  // On top of "/" and of what is there already; a mount covered so can still be reached by its descriptor.
+  void stack(int mount) {
+    attach_mount(mount, host_root_.get());
+    root_ = mount;
+    ++stacked_;
   }
 
   static void copy_attributes(int from, int to) {
@@ -202,7 +207,8 @@ class RootfsBuilder {
 
   const RootfsRequest& request_;
   int image_;
-  int root_ = -1;  // of what will be "/": the image or the overlay
+  int root_ = -1;  // the topmost of the stack, and "/" in the end: the image or the overlay
+  int stacked_ = 0;
   UniqueFd host_root_;
   UniqueFd staging_;
   UniqueFd overlay_;

@@ -129,7 +129,7 @@ void make_namespace_slave() {
     throw system_error(errno, "cannot separate the mounts from the host's", "mount(MS_REC | MS_SLAVE)");
 }
 
-void pivot_to(int root) {
+void pivot_to(int root, int stacked) {
   if (fchdir(root) != 0) throw system_error(errno, "cannot enter the new root", "fchdir");
   if (syscall(SYS_pivot_root, ".", ".") != 0) {
     const int error_number = errno;
@@ -137,8 +137,9 @@ void pivot_to(int root) {
         error_number, "cannot change the root", "pivot_root",
         error_number == EINVAL ? "a node that runs from its initramfs must switch_root to a tmpfs first" : "");
   }
-  // The former root now lies on top of the new one.
-  if (umount2(".", MNT_DETACH) != 0) throw system_error(errno, "cannot detach the former root", "umount2");
+  // The former root now lies on top of the new one, and what was stacked on it on top of that: "." means the topmost.
+  for (int layer = 0; layer <= stacked; ++layer)
+    if (umount2(".", MNT_DETACH) != 0) throw system_error(errno, "cannot detach the former root", "umount2");
   if (chdir("/") != 0) throw system_error(errno, "cannot enter the new root", "chdir");
 }
 

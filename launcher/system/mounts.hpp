@@ -36,9 +36,10 @@ void attach_mount(int mount, int target);
 /// from. Throws Error{host}.
 void make_namespace_slave();
 
-/// Makes the attached mount `root` the root of the caller's mount namespace and detaches the former root with all that
-/// is mounted on it. Leaves the caller in "/". Throws Error{host}.
-void pivot_to(int root);
+/// Makes `root`, the topmost of the mounts stacked on "/", the root of the caller's mount namespace, and detaches the
+/// former root and the `stacked` mounts between the two, with all that is mounted on them. Leaves the caller in "/".
+/// Throws Error{host}.
+void pivot_to(int root, int stacked);
 
 /// Opens `path` below directory `root` as if it were "/": absolute symlinks and ".." stay inside, magic links of /proc
 /// are refused. -1 and errno on failure.
