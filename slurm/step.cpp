@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 
 #include "launcher/broker/protocol.hpp"
 #include "launcher/core/environment.hpp"
@@ -100,12 +101,13 @@ void SlurmStep::start_broker(spank_t spank) {
                     .uid = job_.uid,
                     .gid = job_.gid,
                     .groups = job_.groups,
-                    .account = {},
+                    .slurm_conf = {},
                     .node = read_node_name(),
                     .runtime_directories = {},
                     .ranks = job_.ranks,
                     .request = request_};
   record.runtime_directories = pmix_directories(job_, record.node);
+  if (const char* conf = std::getenv("SLURM_CONF")) record.slurm_conf = conf;
   send_message(control_.get(), to_json_value(record));
 }
 

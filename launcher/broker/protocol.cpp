@@ -170,7 +170,7 @@ std::pair<UniqueFd, UniqueFd> make_socket_pair() {
 json to_json_value(const StepRecord& record) {
   return {{"job", record.job},       {"step", record.step},
           {"uid", record.uid},       {"gid", record.gid},
-          {"groups", record.groups}, {"account", record.account},
+          {"groups", record.groups}, {"slurm_conf", record.slurm_conf},
           {"node", record.node},     {"runtime_directories", record.runtime_directories},
           {"ranks", record.ranks},   {"request", request_to_json(record.request)}};
 }
@@ -183,7 +183,7 @@ StepRecord parse_step_record(const json& object) {
   record.uid = reader.get<std::uint32_t>("uid");
   record.gid = reader.get<std::uint32_t>("gid");
   record.groups = reader.get<std::vector<std::uint32_t>>("groups");
-  record.account = reader.get<std::string>("account");
+  record.slurm_conf = reader.get<std::string>("slurm_conf");
   record.node = reader.get<std::string>("node");
   record.runtime_directories = reader.get<std::vector<std::string>>("runtime_directories");
   record.ranks = reader.get<std::vector<unsigned>>("ranks");

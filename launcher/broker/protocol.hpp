@@ -44,7 +44,7 @@ struct StepRecord {
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
   std::vector<std::uint32_t> groups;
-  std::string account;
+  std::string slurm_conf;                        ///< path of slurm.conf; empty: Slurm's default
   std::string node;                              ///< the scheduler's name of this node
   std::vector<std::string> runtime_directories;  ///< what the PMIx server shares with its ranks
   std::vector<unsigned> ranks;                   ///< numbers in the step, by local rank

@@ -6,15 +6,19 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
-#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <syslog.h>
 #include <unistd.h>
 
+extern "C" {  // glibc 2.36 forgets to say so itself
+#include <sys/pidfd.h>
+}
+
 #include <algorithm>
 #include <cerrno>
 
+#include "launcher/broker/job_account.hpp"
 #include "launcher/broker/node_topology.hpp"
 #include "launcher/core/environment.hpp"
 #include "launcher/image/rootfs.hpp"
@@ -112,6 +116,8 @@ void Step::prepare() {
   phase_start_ = std::chrono::steady_clock::now();
   policy_ = read_policy_file(options_.policy_path);
   user_ = read_user(record_.uid);
+  if (std::ranges::any_of(policy_.allow, [](const AllowRule& rule) { return !rule.accounts.empty(); }))
+    account_ = read_job_account(record_.job, record_.slurm_conf);
   end_phase("policy");
   topology_ = read_node_topology(journal_);
   end_phase("topology");
@@ -219,7 +225,7 @@ void Step::decide() {
       PlanInput input{.request = record_.request,
                       .policy = policy_,
                       .inventory = read_inventory("/", record_.node),
-                      .caller = {record_.uid, record_.gid, user_.name, user_.groups, record_.account},
+                      .caller = {record_.uid, record_.gid, user_.name, user_.groups, account_},
                       .ranks = {}};
       input.inventory.topology = topology_;
       input.inventory.held = journal_.held_devices(true);

@@ -79,6 +79,7 @@ class Step {
   Journal journal_;
   StepRecord record_;
   User user_;
+  std::string account_;
   std::string working_directory_;
   Policy policy_;
   Topology topology_;
