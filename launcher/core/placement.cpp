@@ -106,8 +106,7 @@ std::string explain(const PlacementProblem& problem, const PlacementDevice& devi
       }
       break;
   }
-  return fmt::format("remote: device on {}, CPUs on {}, no nearer device left", device_place(topology, device),
-                     numa_text(topology, cpus));
+  return fmt::format("remote: device on {}, CPUs on {}", device_place(topology, device), numa_text(topology, cpus));
 }
 
 /// The device of each rank, ranks in order, each taking what is best for it now.
