@@ -1,0 +1,54 @@
+#include "launcher/system/topology.hpp"
+
+#include <catch2/catch_test_macros.hpp>
+
+#include "launcher/core/error.hpp"
+#include "launcher/system/affinity.hpp"
+#include "launcher/system/user_database.hpp"
+#include "tests/unit/temporary_directory.hpp"
+
+using namespace berth;
+
+TEST_CASE("This machine has cores, and they cover what this process may use", "[topology]") {
+  const Topology topology = read_topology();
+  CpuSet cores;
+  for (const CpuSet& core : topology.cores) cores |= core;
+  CHECK(cores == topology.cpus);
+  CHECK(read_affinity().is_subset_of(topology.cpus));
+  CHECK_FALSE(topology.numa_nodes.empty());
+}
+
+TEST_CASE("A file that is no topology is refused", "[topology]") {
+  const TemporaryDirectory tree;
+  tree.file("node.xml", "not XML");
+  CHECK_THROWS_AS(read_topology_file(tree.path("node.xml")), Error);
+  CHECK_THROWS_AS(read_topology_file(tree.path("missing.xml")), Error);
+}
+
+TEST_CASE("Affinity can be narrowed and restored, and never silently less than asked for", "[affinity]") {
+  const CpuSet before = read_affinity();
+  const CpuSet one = CpuSet::range(*before.first(), *before.first());
+  apply_affinity(one);
+  CHECK(read_affinity() == one);
+  CHECK_THROWS_AS(apply_affinity(one | CpuSet::range(4000, 4000)), Error);
+  CHECK_THROWS_AS(apply_affinity(CpuSet::range(4000, 4000)), Error);
+  CHECK_THROWS_AS(apply_affinity({}), Error);
+  apply_affinity(before);
+  CHECK(read_affinity() == before);
+}
+
+TEST_CASE("Memory policy takes nodes that exist only", "[affinity]") {
+  apply_memory_nodes(CpuSet::range(0, 0));
+  CHECK_THROWS_AS(apply_memory_nodes(CpuSet::range(900, 900)), Error);
+  apply_memory_nodes({});
+}
+
+TEST_CASE("Users are found by number", "[user_database]") {
+  const User root = read_user(0);
+  CHECK(root.name == "root");
+  CHECK(root.gid == 0);
+  REQUIRE_FALSE(root.groups.empty());
+  CHECK(root.groups.size() == root.group_ids.size());
+  CHECK(root.groups.front() == "root");
+  CHECK_THROWS_AS(read_user(4000000000U), Error);
+}
