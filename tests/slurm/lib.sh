@@ -57,7 +57,7 @@ as_user() {
   (
     cd -- "$work/home" || exit
     exec setpriv --reuid="$test_user" --regid="$(id -g "$test_user")" --init-groups -- \
-      env -i PATH=/usr/bin:/bin HOME="$work/home" USER="$test_user" SLURM_CONF="$cluster_dir/slurm.conf" "$@"
+      env -i PATH=/usr/local/bin:/usr/bin:/bin HOME="$work/home" USER="$test_user" SLURM_CONF="$cluster_dir/slurm.conf" "$@"
   )
 }
 
