@@ -62,7 +62,7 @@ std::vector<const Pool*> choose_pools(const Policy& policy, const std::vector<st
     if (std::find(known.begin(), known.end(), name) != known.end()) continue;
     const auto nearest = nearest_word(name, known);
     throw Error(ErrorCode::usage, fmt::format("no pool \"{}\"", name),
-                fmt::format("{} names {} pools", policy.source, known.size()),
+                fmt::format("{} does not define it", policy.source),
                 nearest ? fmt::format("did you mean \"{}\"?", *nearest) : "`berth policy check` lists them");
   }
   return chosen;
