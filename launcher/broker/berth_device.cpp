@@ -145,14 +145,21 @@ void bring_home(const LeaseRecord& record, const std::optional<UniqueFd>& netns)
 /// nothing about the device, and the file is kept as evidence.
 bool is_unreadable(const LeaseRecord& record) { return record.berth.parent.empty(); }
 
-/// Also without its pin a netns can be found again as long as a process is in it.
+MacAddress device_mac(const LeaseRecord& record) {
+  return record.berth.kind == PoolKind::macvlan ? make_mac_address(host_name(), record.berth.id) : record.original.mac;
+}
+
+/// Also without its pin a netns can be found again, as long as a process is in it. Its number alone proves nothing: the
+/// kernel gives the number of a dead netns to the next one, which may be anybody's. The device does.
 std::optional<UniqueFd> open_netns_for_taking_down(const Journal& journal, const LeaseRecord& record) {
   if (auto netns = open_pinned_netns(journal.netns_path(record.berth.id))) return netns;
   if (record.netns_inode == 0) return std::nullopt;
   const auto processes = read_processes_in_each({record.netns_inode});
   for (const int pid : processes.front()) {
     UniqueFd netns(open(fmt::format("/proc/{}/ns/net", pid).c_str(), O_RDONLY | O_CLOEXEC));
-    if (netns && netns_inode(netns) == record.netns_inode) return netns;
+    if (!netns || netns_inode(netns) != record.netns_inode) continue;
+    const auto link = LinkSocket::in_netns(netns).find(record.berth.interface);
+    if (link && link->mac == device_mac(record)) return netns;
   }
   return std::nullopt;
 }
@@ -217,15 +224,12 @@ void take_down(const Journal& journal, LeaseRecord& record) {
   record.reason.clear();
   journal.write(record);
   const auto netns = open_netns_for_taking_down(journal, record);
-  std::vector<std::uint64_t> inodes;
   if (netns)
-    inodes = {netns_inode(*netns)};
-  else if (record.netns_inode != 0)
-    inodes = {record.netns_inode};
-  for (const std::vector<int>& left : kill_processes_in_each(inodes, std::chrono::steady_clock::now() + kKillPatience))
-    if (!left.empty())
+    if (const auto left =
+            kill_processes_in_each({netns_inode(*netns)}, std::chrono::steady_clock::now() + kKillPatience);
+        !left.front().empty())
       throw Error(ErrorCode::host, fmt::format("cannot empty the berth of {}", record.berth.id),
-                  fmt::format("process {} does not end", left.front()));
+                  fmt::format("process {} does not end", left.front().front()));
   if (record.berth.kind == PoolKind::sriov) {
     bring_home(record, netns);
   } else if (netns) {

@@ -17,7 +17,8 @@ std::vector<std::vector<int>> read_processes_in_each(const std::vector<std::uint
 
 /// Kills whatever is in these network namespaces, children born meanwhile included, and waits for the ends until
 /// `deadline`. Returns who is left, as read_processes_in_each() does: nobody, unless a process hangs in the kernel. The
-/// calling process is never killed, only reported.
+/// calling process is never killed, only reported. The caller keeps each netns open, so that its number stays its own.
+/// Throws Error{internal} if one of them is that of process 1: nobody means to kill the whole machine.
 std::vector<std::vector<int>> kill_processes_in_each(const std::vector<std::uint64_t>& netns_inodes,
                                                      std::chrono::steady_clock::time_point deadline);
 

@@ -1,6 +1,8 @@
 // The ground that these tests stand on: mount and network namespaces of their own, so that the machine stays untouched.
 #pragma once
 
+#include <signal.h>
+
 #include <functional>
 #include <string>
 
@@ -42,6 +44,7 @@ class Child {
   [[nodiscard]] int pid() const { return pid_; }
   /// Whether it has been ended by SIGKILL; waits for an end that must have come already.
   bool was_killed();
+  [[nodiscard]] bool is_alive() const { return pid_ > 0 && ::kill(pid_, 0) == 0; }
   void kill();
 
  private:

@@ -170,6 +170,19 @@ TEST_CASE_METHOD(Crash, "a lease whose holder died is emptied by repair, or by t
   check_usable_and_removable(spec);
 }
 
+TEST_CASE_METHOD(Crash, "whoever has got the number of a berth's netns after its death is left alone") {
+  LeaseRecord record = pretend(macvlan(0), Phase::unparking);
+  unpark(journal, macvlan(0).id);
+  const UniqueFd other = create_netns();
+  Child innocent([&] { setns(other.get(), CLONE_NEWNET); });
+  record.netns_inode = netns_inode(other);
+  journal.write(record);
+  SECTION("by repair") { check_repaired(macvlan(0).id, "brought home"); }
+  SECTION("by parking") { park(journal, macvlan(0)); }
+  CHECK_FALSE(innocent.was_killed());
+  CHECK(innocent.is_alive());
+}
+
 TEST_CASE_METHOD(Crash, "traces that mean nothing are swept away") {
   LeaseRecord record = park(journal, macvlan(0)).record;
   const UniqueFd netns = create_netns();
