@@ -111,3 +111,46 @@ finish() {
   printf '%d failed\n' "$failures"
   ((failures == 0))
 }
+
+# --- Berth on the cluster ---------------------------------------------------------------------------------------------
+
+readonly policy_head='version = 1
+[[pool]]
+name = "fabric"
+kind = "macvlan"
+parents = ["pf0"]
+addresses = ["10.77.0.0/16", "fd77::/64"]
+nodes = "n[1-2]"'
+
+# start_berth_cluster BERTHS ARG...: a cluster with the plugin, BERTHS devices a node, and the image $tiny.
+start_berth_cluster() {
+  local berths=$1
+  shift
+  [[ -e ${BERTH_PLUGIN:-} && -e ${BERTH_BROKER:-} && -e ${BERTH_CLI:-} ]] ||
+    skip "needs BERTH_PLUGIN, BERTH_BROKER and BERTH_CLI (ctest sets them)"
+  mkdir -p "$work/bin"
+  install -m 755 "$BERTH_PLUGIN" "$BERTH_BROKER" "$BERTH_CLI" "$work/bin/"
+  policy=$work/policy.toml tiny=$work/tiny.sqsh
+  printf '%s\nberths = %s\n[images]\npaths = ["%s"]\n' "$policy_head" "$berths" "$work" >"$policy"
+  "$slurm_tests/../../images/build" tiny "$tiny" >/dev/null
+  start_cluster --plugin "$work/bin/spank_berth.so" \
+    --plugin-args "policy=$policy broker=$work/bin/$(basename "$BERTH_BROKER")" "$@"
+}
+
+# on_node NODE COMMAND...: as root in the node's namespaces.
+on_node() { "$slurm_tests/cluster" exec "$cluster_dir" "$@"; }
+
+# berth_on NODE ARG...: the CLI, as root, on a node.
+berth_on() {
+  local node=$1
+  shift
+  on_node "$node" "$work/bin/berth" --policy "$policy" --node "$node" "$@"
+}
+
+# What of Berth lives on the cluster's nodes, apart from parked berths.
+berth_processes() { pgrep -f "^berth-broker $policy " || true; }
+no_berth_processes() { [[ -z $(berth_processes) ]]; }
+
+# The phases of all leases on a node, each once: "parked" when nothing is held.
+lease_phases() { on_node "$1" sh -c 'cat /run/berth/leases/* 2>/dev/null' | sed -n 's/.*"phase": "\([a-z]*\)".*/\1/p' | sort -u; }
+all_parked() { [[ $(lease_phases "$1") == parked ]]; }
