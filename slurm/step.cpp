@@ -123,8 +123,9 @@ void SlurmStep::announce_task(spank_t spank) {
 }
 
 void SlurmStep::fail_task(const Error& error, int exit_code) {
-  // One voice per node is enough where all ranks fail for the same reason.
-  if (local_task_ == 0 || entry_) say(error.render());
+  // One voice per node is enough where all ranks fail for the same reason: refused, or no such command.
+  const bool common = !entry_ || exit_code != kExitRefused;
+  if (local_task_ == 0 || !common) say(error.render());
   _exit(exit_code);
 }
 
@@ -169,6 +170,7 @@ void SlurmStep::enter_unprivileged(spank_t spank) {
     if (entry_->grant.verbose)
       say(fmt::format("berth: {}\nberth: rank {}: phases in ms: {}", entry_->grant.summary, job_.ranks[local_task_],
                       entry_->phases));
+    confirm_entry(*entry_);
     entry_.reset();
   } catch (const Error& error) {
     fail_task(error, exit_code);

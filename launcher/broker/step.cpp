@@ -205,8 +205,9 @@ void Step::on_connection(std::size_t index) {
   }
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, rank.connection.get(), nullptr);
   rank.connection.reset();
-  // A rank that failed on its way in would leave the others waiting for it in MPI_Init.
-  if (!rank.entered) kill_ranks();
+  // A rank that failed on its way in would leave the others waiting for it in MPI_Init. It is on its way out itself,
+  // and so are all where the whole step was refused: killing those would only cut off their message.
+  if (!rank.entered && !failure_) kill_ranks(index);
 }
 
 void Step::on_pidfd(std::size_t index) {
@@ -358,9 +359,10 @@ Grant Step::make_grant(const Rank& rank) const {
   return grant;
 }
 
-void Step::kill_ranks() {
-  for (const Rank& rank : ranks_)
-    if (rank.pidfd && !rank.dead) pidfd_send_signal(rank.pidfd.get(), SIGKILL, nullptr, 0);
+void Step::kill_ranks(std::optional<std::size_t> spared) {
+  for (std::size_t i = 0; i < ranks_.size(); ++i)
+    if (i != spared && ranks_[i].pidfd && !ranks_[i].dead)
+      pidfd_send_signal(ranks_[i].pidfd.get(), SIGKILL, nullptr, 0);
 }
 
 bool Step::all_dead() const {

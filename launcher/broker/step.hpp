@@ -63,7 +63,7 @@ class Step {
   void take(const NodePlan& plan);
   void answer(Rank& rank);
   [[nodiscard]] Grant make_grant(const Rank& rank) const;
-  void kill_ranks();
+  void kill_ranks(std::optional<std::size_t> spared = std::nullopt);
   void release_finished(bool kill_leftovers);
   [[nodiscard]] bool all_dead() const;
   void end_phase(const char* name);

@@ -115,8 +115,9 @@ void enter_as_user(Entry& entry, std::uint32_t uid, std::uint32_t gid, const std
   if (!grant.pin_memory.empty()) apply_memory_nodes(grant.pin_memory);
   if (chdir(grant.working_directory.c_str()) != 0 && chdir("/") != 0)
     throw system_error(errno, fmt::format("cannot change to '{}'", grant.working_directory), "chdir");
-  send_message(entry.broker.get(), {{"entered", true}});
 }
+
+void confirm_entry(Entry& entry) { send_message(entry.broker.get(), {{"entered", true}}); }
 
 void check_command(const std::string& command, const std::string& path, int& exit_code) {
   exit_code = kExitNotFound;

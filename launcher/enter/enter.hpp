@@ -34,8 +34,11 @@ void enter_as_root(Entry& entry);
 /// the working directory. Ends by telling the broker that the rank is in.
 void enter_as_user(Entry& entry, std::uint32_t uid, std::uint32_t gid, const std::string& pmix_uri);
 
-/// Path of `command` as execvp would find it with `path` in the current root. Throws Error{image} with the exit code to
-/// use in `exit_code` (126 or 127) if it is not there or not executable.
+/// Tells the broker that nothing can fail any more but exec: a rank that ends without this ends its whole step.
+void confirm_entry(Entry& entry);
+
+/// Checks that `command` can be run: looks for it with `path` as execvp does, in the current root. Throws Error{image}
+/// with the exit code to use in `exit_code` (126 or 127) if it is not there or not executable.
 void check_command(const std::string& command, const std::string& path, int& exit_code);
 
 }  // namespace berth
