@@ -56,7 +56,7 @@ class Collector {
     if (policy_.home && request_.home.starts_with('/')) add_own(request_.home);
     if (policy_.working_directory && request_.working_directory.starts_with('/')) add_own(request_.working_directory);
     for (const std::string& directory : request_.runtime_directories)
-      if (const auto source = is_visible(directory) ? std::nullopt : open_source(directory))
+      if (const auto source = is_visible(directory) ? std::nullopt : open_source_as(request_.user, directory))
         add(directory, directory, *source, false);
     add_user_mounts();
     return std::move(binds_);

@@ -108,8 +108,9 @@ void check_image_layout(int root, const std::string& image_path) {
   }
 }
 
-std::string read_image_file(int root, const std::string& path) {
+std::string read_image_file(int root, const std::string& path, const Credentials& user) {
   constexpr std::size_t limit = 1 << 20;
+  const FileAccessAs access(user);
   const UniqueFd place(open_in_root(root, path, O_PATH));
   if (!place) {
     if (errno == ENOENT || errno == ENOTDIR) return {};

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "launcher/system/fd.hpp"
+#include "launcher/system/privileges.hpp"
 
 namespace berth {
 
@@ -23,9 +24,9 @@ ImagePath resolve_in_image(int root, const std::string& target);
 /// Throws Error{image} if /dev, /proc, /sys or /etc exists in the image and is no directory.
 void check_image_layout(int root, const std::string& image_path);
 
-/// A regular file of the image, at most 1 MiB; "" if it is missing. Throws Error{image} for a FIFO, a device or a
-/// giant.
-std::string read_image_file(int root, const std::string& path);
+/// A regular file of the image, at most 1 MiB, read with the user's rights (in a directory image it could be a link to
+/// another user's file); "" if it is missing. Throws Error{image} for a FIFO, a device, a giant or an unreadable file.
+std::string read_image_file(int root, const std::string& path, const Credentials& user);
 
 /// Makes `path` (and its parents, which look like the image's where it has them) below `skeleton`, an empty directory
 /// or file that the overlay will show where the image has nothing.

@@ -56,8 +56,9 @@ std::vector<MountOption> host_proc_options() {
 }
 
 struct GeneratedFile {
-  std::string target;
+  std::string name;  // in /etc
   std::string text;
+  std::string target = {};  // where the image's links lead from there
 };
 
 // Builds the tree in the child. The new root is stacked on the host's "/": a process keeps seeing the host by paths
@@ -99,17 +100,18 @@ class RootfsBuilder {
           Place{"/dev/mqueue", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC}})
       if (const UniqueFd place(open_host_path(path, O_PATH | O_DIRECTORY)); place)
         device_binds_.push_back({path, copy_from_host(place.get(), attributes), true});
-    for (const char* file : {"/etc/hosts", "/etc/resolv.conf", "/etc/hostname"})
-      if (std::string text = read_optional_file(file); !text.empty()) files_.push_back({file, std::move(text)});
+    for (const char* name : {"hosts", "resolv.conf", "hostname"})
+      if (std::string text = read_optional_file(std::string("/etc/") + name); !text.empty())
+        files_.push_back({name, std::move(text)});
     host_group_ = read_optional_file("/etc/group");
     proc_options_ = host_proc_options();
   }
 
   void generate_files() {
-    files_.push_back({"/etc/passwd", add_user_line(read_image_file(image_, "/etc/passwd"), request_.user_name,
-                                                   request_.user, request_.home)});
-    files_.push_back({"/etc/group", add_group_lines(read_image_file(image_, "/etc/group"), host_group_,
-                                                    request_.user_name, request_.user)});
+    files_.push_back({"passwd", add_user_line(read_image_file(image_, "/etc/passwd", request_.user), request_.user_name,
+                                              request_.user, request_.home)});
+    files_.push_back({"group", add_group_lines(read_image_file(image_, "/etc/group", request_.user), host_group_,
+                                               request_.user_name, request_.user)});
   }
 
   // Every target that the image lacks goes into a skeleton that an overlay shows beside the image.
@@ -128,7 +130,9 @@ class RootfsBuilder {
       return path;
     };
     for (const char* directory : {"/proc", "/sys", "/dev"}) provide(directory, true);
-    for (const GeneratedFile& file : files_) provide(file.target, false);
+    for (GeneratedFile& file : files_) file.target = provide("/etc/" + file.name, false).path;
+    // An image that sends one of them to /dev/null does not want it.
+    std::erase_if(files_, [](const GeneratedFile& file) { return is_reserved_target(file.target); });
     for (Bind& bind : binds_) {
       const ImagePath path = provide(bind.target, bind.is_directory);
       if (is_reserved_target(path.path))
@@ -163,12 +167,18 @@ class RootfsBuilder {
       throw system_error(errno, "cannot prepare the root", "chmod");
   }
 
+  // Targets have been resolved: a link that is found now lies in a directory of the host (or was put there meanwhile),
+  // and could lead the mount over /proc or "/".
   void attach_at(int mount, const std::string& target) {
-    const UniqueFd place(open_in_root(root_, target, O_PATH));
-    if (!place)
-      throw system_error(
-          errno, fmt::format("cannot mount anything at '{}'", target), "open",
-          errno == ENOENT ? "it lies in a directory that is mounted from the host: create it there" : "");
+    const UniqueFd place(open_in_root_without_links(root_, target, O_PATH));
+    if (!place) {
+      const int error_number = errno;
+      throw system_error(error_number, fmt::format("cannot mount anything at '{}'", target), "open",
+                         error_number == ENOENT
+                             ? "it lies in a directory that is mounted from the host: create it there"
+                         : error_number == ELOOP ? "a symlink lies on the way: give the path that it leads to"
+                                                 : "");
+    }
     try {
       attach_mount(mount, place.get());
     } catch (Error& error) {
@@ -195,10 +205,10 @@ class RootfsBuilder {
 
   void attach_files() {
     for (const GeneratedFile& file : files_) {
-      const std::string name = "files/" + file.target.substr(file.target.rfind('/') + 1);
-      const UniqueFd copy(openat(staging_.get(), name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+      const UniqueFd copy(
+          openat(staging_.get(), ("files/" + file.name).c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
       if (!copy || write(copy.get(), file.text.data(), file.text.size()) != static_cast<ssize_t>(file.text.size()))
-        throw system_error(errno, fmt::format("cannot write {} for the container", file.target), "write");
+        throw system_error(errno, fmt::format("cannot write /etc/{} for the container", file.name), "write");
       const UniqueFd mount = clone_mount(copy.get(), false);
       set_mount_attributes(mount.get(), kPlainFile, MS_PRIVATE, false);
       attach_at(mount.get(), file.target);

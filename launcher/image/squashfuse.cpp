@@ -12,6 +12,7 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 
 #include "launcher/image/child.hpp"
 #include "launcher/system/mounts.hpp"
@@ -70,6 +71,9 @@ void place_descriptors(int image, int device, int messages) {
 [[noreturn]] void run_server(const char* program, const OpenImage& image, const Credentials& user) {
   try {
     setsid();
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, nullptr);
     if (chdir("/") != 0) _exit(kExitRefused);
     const rlimit no_core{0, 0};
     setrlimit(RLIMIT_CORE, &no_core);

@@ -147,6 +147,10 @@ int open_in_root(int root, const std::string& path, int flags) {
   return open_resolving(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
 }
 
+int open_in_root_without_links(int root, const std::string& path, int flags) {
+  return open_resolving(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
+}
+
 int open_host_path(const std::string& path, int flags) {
   return open_resolving(AT_FDCWD, path, flags, RESOLVE_NO_MAGICLINKS);
 }

@@ -44,6 +44,8 @@ void pivot_to(int root, int stacked);
 /// Opens `path` below directory `root` as if it were "/": absolute symlinks and ".." stay inside, magic links of /proc
 /// are refused. -1 and errno on failure.
 int open_in_root(int root, const std::string& path, int flags);
+/// The same without any symlink on the way: ELOOP.
+int open_in_root_without_links(int root, const std::string& path, int flags);
 /// Opens a path of the host, refusing the magic links of /proc. -1 and errno on failure.
 int open_host_path(const std::string& path, int flags);
 

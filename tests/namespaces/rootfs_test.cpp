@@ -133,6 +133,18 @@ TEST_CASE("mount points that the image lacks are provided, the image's links sta
   CHECK(site.machine_is_unchanged());
 }
 
+TEST_CASE("a directory image cannot make root read what its user may not") {
+  const ImageSite site;
+  const std::string image = ImageSite::make_tree("tree",
+                                                 "echo secret > /mnt/images/secret; chmod 600 /mnt/images/secret; "
+                                                 "ln -f /mnt/images/secret etc/passwd; ln -sf /dev/null etc/hosts");
+  holds(refusal([&] { site.build(image); }), "EACCES");
+  run("chmod 644 /mnt/images/secret");
+  const UniqueFd rootfs = site.build(image);
+  CHECK(site.as_rank(rootfs, [] { return slurp("/etc/passwd"); }).ends_with("secret\n"));
+  CHECK(site.as_rank(rootfs, [] { return slurp("/etc/hosts"); }).empty());
+}
+
 TEST_CASE("images that put links or files where the system belongs are refused") {
   const ImageSite site;
   for (const std::string& name : {std::string("dev"), std::string("proc"), std::string("sys"), std::string("etc")}) {
@@ -186,6 +198,11 @@ TEST_CASE("users mount only what they may read and the policy allows") {
   CHECK(site.as_rank(rootfs, [] { return try_write("/scratch/new"); }) == "written");
   CHECK(site.as_rank(rootfs, [] { return try_write("/data/new"); }) == "errno EROFS");
   holds(site.as_rank(rootfs, [] { return slurp("/proc/self/mountinfo"); }), " /data ro,nosuid,nodev");
+  run("ln -s / /mnt/home/alice/link");
+  request.mounts = {{"/mnt/scratch", "/mnt/home/alice/link", false}};
+  holds(refusal([&] { build_rootfs(request); }), "a symlink lies on the way");
+  request.mounts = {{"/mnt/scratch", "/mnt/home/alice/missing", false}};
+  holds(refusal([&] { build_rootfs(request); }), "create it there");
   request.mounts.assign(5000, {"/mnt/site/data", "/data", true});
   holds(refusal([&] { build_rootfs(request); }), "5000 mounts were asked for");
 }
