@@ -12,7 +12,7 @@
 
 slurm_tests=$(dirname -- "$(readlink -f "${BASH_SOURCE[0]}")")
 readonly slurm_tests
-readonly test_user=berth-test
+readonly test_user=berth-test-$$  # two tests may run at once on a developer's machine
 failures=0
 
 skip() {
@@ -154,3 +154,4 @@ no_berth_processes() { [[ -z $(berth_processes) ]]; }
 # The phases of all leases on a node, each once: "parked" when nothing is held.
 lease_phases() { on_node "$1" sh -c 'cat /run/berth/leases/* 2>/dev/null' | sed -n 's/.*"phase": "\([a-z]*\)".*/\1/p' | sort -u; }
 all_parked() { [[ $(lease_phases "$1") == parked ]]; }
+nodes_idle() { [[ $(as_user sinfo -h -o %T | sort -u) == idle ]]; }
