@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <map>
-#include <tuple>
 
+#include "launcher/core/assignment.hpp"
 #include "launcher/core/cpu_shares.hpp"
 
 namespace berth {
@@ -22,6 +22,7 @@ struct Distance {
 
 /// The CPUs of the device's NUMA node, or those that the device names itself; empty: unknown.
 CpuSet near_cpus(const Topology& topology, const PlacementDevice& device) {
+  if (numa_domains(topology).size() == 1) return topology.cpus;
   if (device.numa_node) {
     for (const NumaNode& node : topology.numa_nodes) {
       if (node.os_index == *device.numa_node && !node.cpus.empty()) return node.cpus;
@@ -31,9 +32,8 @@ CpuSet near_cpus(const Topology& topology, const PlacementDevice& device) {
   return topology.cpus.is_subset_of(device.local_cpus) ? CpuSet{} : device.local_cpus;
 }
 
-Distance measure(const Topology& topology, const PlacementDevice& device, const CpuSet& cpus) {
-  if (numa_domains(topology).size() == 1) return {Nearness::local, 0};
-  const CpuSet near = near_cpus(topology, device);
+/// Distance of `cpus` from a device that has the CPUs `near` near it.
+Distance measure(const PlacementDevice& device, const CpuSet& near, const CpuSet& cpus) {
   if (near.empty()) return {Nearness::unknown, 0};
   const std::uint64_t outside = (cpus - near).count() * 1000ULL / cpus.count();
   if (outside > 0 || !cpus.is_subset_of(near)) return {Nearness::remote, outside};
@@ -41,39 +41,59 @@ Distance measure(const Topology& topology, const PlacementDevice& device, const 
   return {finer ? Nearness::same_numa_node : Nearness::local, 0};
 }
 
-/// Which devices carry how much so far, and what one rank more would cost.
-class Load {
- public:
-  explicit Load(const std::vector<PlacementDevice>& devices) : devices_(devices), ranks_(devices.size(), 0) {
-    std::uint32_t slowest = 0;
-    for (const PlacementDevice& device : devices) {
-      if (device.speed_mbps > 0 && (slowest == 0 || device.speed_mbps < slowest)) slowest = device.speed_mbps;
+/// Numbers the ports in the order of their first device.
+std::vector<std::size_t> number_ports(const std::vector<PlacementDevice>& devices) {
+  std::map<std::string, std::size_t> numbers;
+  std::vector<std::size_t> ports;
+  for (const PlacementDevice& device : devices)
+    ports.push_back(numbers.emplace(device.port, numbers.size()).first->second);
+  return ports;
+}
+
+/// Speed of each port by its fastest device; unknown speeds count as the slowest known one.
+std::vector<std::uint32_t> port_speeds(const std::vector<PlacementDevice>& devices,
+                                       const std::vector<std::size_t>& port_of) {
+  std::vector<std::uint32_t> speeds(*std::max_element(port_of.begin(), port_of.end()) + 1, 0);
+  std::uint32_t slowest = 0;
+  for (std::size_t device = 0; device < devices.size(); ++device) {
+    const std::uint32_t speed = devices[device].speed_mbps;
+    speeds[port_of[device]] = std::max(speeds[port_of[device]], speed);
+    if (speed > 0 && (slowest == 0 || speed < slowest)) slowest = speed;
+  }
+  for (std::uint32_t& speed : speeds) speed = speed == 0 ? std::max(slowest, 1U) : speed;
+  return speeds;
+}
+
+/// Levels of Cost. Locality: how many ranks are remote, on devices of unknown place, beside but not next to their
+/// device, and how much of straddling ranks is outside. Load: load² / speed over ports, then load² over devices.
+AssignmentProblem make_assignment(const PlacementProblem& problem, const std::vector<CpuSet>& cpus) {
+  const bool locality_first = problem.order == PlacementOrder::locality;
+  const std::size_t locality = locality_first ? 0 : 2;
+  const std::size_t load = locality_first ? 4 : 0;
+  constexpr std::int64_t kScale = 1'000'000'000'000;  // speeds are below 2^32 Mb/s: the quotient keeps its digits
+
+  AssignmentProblem assignment;
+  assignment.port_of = number_ports(problem.devices);
+  for (const std::uint32_t speed : port_speeds(problem.devices, assignment.port_of)) {
+    assignment.port_costs.push_back({});
+    assignment.port_costs.back()[load] = kScale / speed;
+  }
+  assignment.device_cost[load + 1] = 1;
+  assignment.capacity = (cpus.size() + problem.devices.size() - 1) / problem.devices.size();
+  assignment.costs.resize(cpus.size());
+  for (const PlacementDevice& device : problem.devices) {
+    const CpuSet near = near_cpus(problem.topology, device);
+    for (std::size_t rank = 0; rank < cpus.size(); ++rank) {
+      const Distance distance = measure(device, near, cpus[rank]);
+      Cost& cost = assignment.costs[rank].emplace_back(Cost{});
+      cost[locality] = distance.nearness == Nearness::remote ? 1 : 0;
+      cost[locality + 1] = distance.nearness == Nearness::unknown ? 1 : 0;
+      cost[locality + 2] = distance.nearness == Nearness::same_numa_node ? 1 : 0;
+      cost[locality + 3] = static_cast<std::int64_t>(distance.cpus_outside);
     }
-    unknown_speed_ = std::max(slowest, 1U);
   }
-
-  [[nodiscard]] std::size_t ranks_of(std::size_t device) const { return ranks_[device]; }
-  [[nodiscard]] std::size_t ranks_of_port(const std::string& port) const {
-    const auto found = port_ranks_.find(port);
-    return found == port_ranks_.end() ? 0 : found->second;
-  }
-  /// The growth of load² / speed of the port: even loads in proportion to speed have the least sum.
-  [[nodiscard]] std::uint64_t port_cost(std::size_t device) const {
-    constexpr std::uint64_t kScale = 1'000'000'000'000;  // speeds are below 2^32 Mb/s: the quotient keeps its digits
-    const PlacementDevice& d = devices_[device];
-    return (2 * ranks_of_port(d.port) + 1) * (kScale / (d.speed_mbps == 0 ? unknown_speed_ : d.speed_mbps));
-  }
-  void add(std::size_t device) {
-    ++ranks_[device];
-    ++port_ranks_[devices_[device].port];
-  }
-
- private:
-  const std::vector<PlacementDevice>& devices_;
-  std::vector<std::size_t> ranks_;
-  std::map<std::string, std::size_t> port_ranks_;
-  std::uint32_t unknown_speed_ = 1;
-};
+  return assignment;
+}
 
 std::string numa_text(const Topology& topology, const CpuSet& cpus) {
   std::string nodes;
@@ -92,7 +112,7 @@ std::string device_place(const Topology& topology, const PlacementDevice& device
 std::string explain(const PlacementProblem& problem, const PlacementDevice& device, const CpuSet& cpus) {
   const Topology& topology = problem.topology;
   if (numa_domains(topology).size() == 1) return "the node has one NUMA domain";
-  switch (const Distance distance = measure(topology, device, cpus); distance.nearness) {
+  switch (const Distance distance = measure(device, near_cpus(topology, device), cpus); distance.nearness) {
     case Nearness::local:
       return "local to " + device_place(topology, device);
     case Nearness::same_numa_node:
@@ -109,27 +129,6 @@ std::string explain(const PlacementProblem& problem, const PlacementDevice& devi
   return fmt::format("remote: device on {}, CPUs on {}", device_place(topology, device), numa_text(topology, cpus));
 }
 
-/// The device of each rank, ranks in order, each taking what is best for it now.
-std::vector<std::size_t> assign_devices(const PlacementProblem& problem, const std::vector<CpuSet>& cpus,
-                                        std::size_t capacity) {
-  Load load(problem.devices);
-  std::vector<std::size_t> assigned;
-  for (const CpuSet& mask : cpus) {
-    using Cost = std::tuple<Distance, std::uint64_t, Distance, std::size_t>;
-    std::optional<std::pair<Cost, std::size_t>> best;
-    for (std::size_t device = 0; device < problem.devices.size(); ++device) {
-      if (load.ranks_of(device) == capacity) continue;
-      const Distance distance = measure(problem.topology, problem.devices[device], mask);
-      const bool locality_first = problem.order == PlacementOrder::locality;
-      const Cost cost{locality_first ? distance : Distance{}, load.port_cost(device), distance, load.ranks_of(device)};
-      if (!best || cost < best->first) best = {cost, device};
-    }
-    load.add(best->second);
-    assigned.push_back(best->second);
-  }
-  return assigned;
-}
-
 }  // namespace
 
 std::optional<std::vector<PlacementChoice>> choose_placement(const PlacementProblem& problem) {
@@ -139,19 +138,23 @@ std::optional<std::vector<PlacementChoice>> choose_placement(const PlacementProb
   if (devices == 0 || (devices < ranks && problem.shortage == Shortage::fail)) return std::nullopt;
 
   const std::vector<CpuSet> cpus = choose_cpus(problem.topology, problem.allowed_cpus);
-  const std::vector<std::size_t> assigned = assign_devices(problem, cpus, (ranks + devices - 1) / devices);
-  Load load(problem.devices);
-  for (const std::size_t device : assigned) load.add(device);
+  const AssignmentProblem assignment = make_assignment(problem, cpus);
+  const std::vector<std::size_t> assigned = assign_devices(assignment);
+  std::vector<std::size_t> device_load(devices, 0);
+  std::vector<std::size_t> port_load(assignment.port_costs.size(), 0);
+  for (const std::size_t device : assigned) {
+    ++device_load[device];
+    ++port_load[assignment.port_of[device]];
+  }
 
   std::vector<PlacementChoice> choices;
   for (std::size_t rank = 0; rank < ranks; ++rank) {
     const PlacementDevice& device = problem.devices[assigned[rank]];
     std::string reason = explain(problem, device, cpus[rank]);
-    if (load.ranks_of(assigned[rank]) > 1) {
-      reason += fmt::format(", shared by {} ranks", load.ranks_of(assigned[rank]));
-    }
-    reason += fmt::format(", port {} carries {} of {} rank{}", device.port, load.ranks_of_port(device.port), ranks,
-                          ranks == 1 ? "" : "s");
+    const std::size_t sharing = device_load[assigned[rank]];
+    if (sharing > 1) reason += fmt::format(", shared by {} ranks", sharing);
+    reason += fmt::format(", port {} carries {} of {} rank{}", device.port,
+                          port_load[assignment.port_of[assigned[rank]]], ranks, ranks == 1 ? "" : "s");
     choices.push_back({assigned[rank], cpus[rank], std::move(reason)});
   }
   return choices;

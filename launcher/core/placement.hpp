@@ -25,16 +25,16 @@ struct PlacementDevice {
 
 struct PlacementProblem {
   Topology topology;
-  std::vector<CpuSet> allowed_cpus;   ///< one per rank, in rank order; never left
+  std::vector<CpuSet> allowed_cpus;  ///< one per rank, in rank order; never left
   std::vector<PlacementDevice> devices;
   Shortage shortage = Shortage::fail;
   PlacementOrder order = PlacementOrder::locality;
 };
 
 struct PlacementChoice {
-  std::size_t device = 0;             ///< index into PlacementProblem::devices
-  CpuSet cpus;                        ///< non-empty subset of the rank's allowed CPUs
-  std::string reason;                 ///< "local to NUMA node 0, port pf0 carries 1 of 2 ranks"
+  std::size_t device = 0;  ///< index into PlacementProblem::devices
+  CpuSet cpus;             ///< non-empty subset of the rank's allowed CPUs
+  std::string reason;      ///< "local to NUMA node 0, port pf0 carries 1 of 2 ranks"
 };
 
 /// One choice per rank; nullopt if `shortage` is fail and there are fewer devices than ranks.
