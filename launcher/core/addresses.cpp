@@ -162,7 +162,7 @@ std::optional<std::uint64_t> find(const Entry& entry, std::size_t index, std::st
     std::from_chars(host.data(), host.data() + digits, number);
     std::uint64_t before = 0;
     for (const Range& range : part.ranges) {
-      const std::size_t printed = std::max(range.width, fmt::formatted_size("{}", number));
+      const std::size_t printed = std::max(range.width, std::to_string(number).size());
       if (number >= range.first && number <= range.last && printed == digits) {
         const std::uint64_t position = (before + number - range.first) * behind + *rest;
         first = first ? std::min(*first, position) : position;
@@ -240,6 +240,16 @@ std::uint64_t host_number(const IpPrefix& address, unsigned prefix_length) {
     number = number << 8 | (address.bytes[index] & ~network_mask(index, prefix_length) & 0xffU);
   }
   return number;
+}
+
+std::uint64_t device_capacity(const IpPrefix& range, const std::vector<IpPrefix>& gateways) {
+  std::uint64_t capacity = host_capacity(range);
+  for (const IpPrefix& gateway : gateways) {
+    if (!covers(range, gateway)) continue;
+    const std::uint64_t number = host_number(gateway, range.prefix_length);
+    if (number < UINT64_MAX) capacity = std::min(capacity, number == 0 ? 0 : number - 1);
+  }
+  return capacity;
 }
 
 std::vector<IpPrefix> choose_addresses(const AddressPolicy& policy, std::string_view host, unsigned device_index,

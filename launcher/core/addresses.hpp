@@ -27,6 +27,9 @@ bool covers(const IpPrefix& range, const IpPrefix& address);
 /// The bits of `address` below a network prefix of `prefix_length` bits; UINT64_MAX if it is that or more.
 std::uint64_t host_number(const IpPrefix& address, unsigned prefix_length);
 
+/// How many of them devices can have: those before the first of `gateways` that lies in `range`.
+std::uint64_t device_capacity(const IpPrefix& range, const std::vector<IpPrefix>& gateways);
+
 /// The addresses of device `device_index` (from 0) on `host`, one per range of `policy`. The host part is
 /// node_number × devices_per_node + device_index + 1. Throws Error{policy} if `host` is not listed or a range is too
 /// small. Ranges are taken as networks: bits below the prefix are ignored.

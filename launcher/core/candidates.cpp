@@ -81,7 +81,7 @@ std::size_t numbers_per_node(const Pool& pool, std::size_t devices, bool known_f
   if (known_from_policy || pool.addresses.inherit || pool.addresses.ranges.empty()) return devices;
   std::uint64_t share = std::numeric_limits<unsigned>::max();
   for (const IpPrefix& range : pool.addresses.ranges) {
-    share = std::min(share, host_capacity(range) / expand_hostlist(pool.addresses.nodes).size());
+    share = std::min(share, device_capacity(range, pool.gateways) / expand_hostlist(pool.addresses.nodes).size());
   }
   if (share >= devices) return share;
   throw Error(ErrorCode::policy, fmt::format("no addresses for all devices of pool \"{}\"", pool.name),

@@ -141,7 +141,7 @@ void parse_addresses(const PolicySection& section, Pool& pool) {
     if (range == ranges.end() && !pool.addresses.inherit) {
       section.refuse(value.where, fmt::format("the gateway {} is in none of the address ranges", value.text));
     }
-    if (range != ranges.end() && host_number(gateway, range->prefix_length) <= nodes * least_devices(pool)) {
+    if (range != ranges.end() && device_capacity(*range, {gateway}) < nodes * least_devices(pool)) {
       section.refuse(value.where, fmt::format("the gateway {} has an address that a device gets", value.text),
                      "use one at the end of the range");
     }

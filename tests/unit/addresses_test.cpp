@@ -147,3 +147,15 @@ TEST_CASE("Capacity, membership and host numbers", "[addresses]") {
   CHECK(host_number(prefix("fd77::1:2/64"), 64) == 0x10002);
   CHECK(host_number(prefix("fd77::1:2/64"), 0) == UINT64_MAX);
 }
+
+TEST_CASE("Devices get the addresses before the gateway", "[addresses]") {
+  const auto prefix = [](const char* text) { return parse_ip_prefix(text).value(); };
+  const IpPrefix range = prefix("10.77.0.0/16");
+  CHECK(device_capacity(range, {}) == 65534);
+  CHECK(device_capacity(range, {prefix("10.77.255.254/16")}) == 65533);
+  CHECK(device_capacity(range, {prefix("10.77.1.0/16"), prefix("10.77.2.0/16")}) == 255);
+  CHECK(device_capacity(range, {prefix("10.77.0.1/16")}) == 0);
+  CHECK(device_capacity(range, {prefix("10.77.0.0/16")}) == 0);
+  CHECK(device_capacity(range, {prefix("10.78.0.1/16"), prefix("fd00::1/64")}) == 65534);
+  CHECK(device_capacity(prefix("fd00::/32"), {prefix("fd00:0:1::1/32")}) == UINT64_MAX);
+}
