@@ -1,0 +1,123 @@
+#!/bin/bash
+# The `berth` program from outside: answers, exit codes and messages, on a node made of files. Needs no privileges.
+# Usage: cli_test.sh PATH_OF_BERTH
+set -u
+# shellcheck source=tests/cli/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+berth=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# A PF eth2 with two VFs, of which the second is bound to vfio-pci; and eth0.
+pci=$work/root/sys/devices/pci0000:00
+make_function() { # ADDRESS DRIVER
+  mkdir -p "$pci/$1" "$work/root/sys/bus/pci/devices"
+  echo 0x020000 >"$pci/$1/class"
+  echo 0 >"$pci/$1/numa_node"
+  ln -s "../../../bus/pci/drivers/$2" "$pci/$1/driver"
+  ln -s "../../../devices/pci0000:00/$1" "$work/root/sys/bus/pci/devices/$1"
+}
+make_netdev() { # NAME DIRECTORY
+  mkdir -p "$2/net/$1" "$work/root/sys/class/net"
+  echo 3 >"$2/net/$1/ifindex"
+  echo 1500 >"$2/net/$1/mtu"
+  echo up >"$2/net/$1/operstate"
+  ln -sfnr "$2/net/$1" "$work/root/sys/class/net/$1"
+}
+make_function 0000:3b:00.0 mlx5_core
+echo 8 >"$pci/0000:3b:00.0/sriov_totalvfs"
+echo 2 >"$pci/0000:3b:00.0/sriov_numvfs"
+make_netdev eth2 "$pci/0000:3b:00.0"
+ln -s ../../../0000:3b:00.0 "$pci/0000:3b:00.0/net/eth2/device"
+make_function 0000:3b:00.2 mlx5_core
+make_netdev eth2v0 "$pci/0000:3b:00.2"
+make_function 0000:3b:00.3 vfio-pci
+for vf in 0 1; do
+  ln -s ../0000:3b:00.0 "$pci/0000:3b:00.$((vf + 2))/physfn"
+  ln -s "../0000:3b:00.$((vf + 2))" "$pci/0000:3b:00.0/virtfn$vf"
+done
+make_netdev eth0 "$work/root/sys/devices/virtual"
+
+cat >"$work/policy.toml" <<'TOML'
+version = 1
+
+[[pool]]
+name = "fast"
+kind = "sriov"
+parents = ["eth2"]
+
+[[pool]]
+name = "slow"
+kind = "macvlan"
+parents = ["eth0"]
+berths = 4
+addresses = ["10.77.0.0/16"]
+nodes = "n[1-4]"
+TOML
+node=(--policy "$work/policy.toml" --state "$work/state" --sysfs "$work/root" --node n2)
+
+run "$berth" --version
+check "--version answers" test "$code" = 0
+check "--version names the program" says "$out" '^berth [0-9]+\.[0-9]+\.[0-9]+$'
+run "$berth" --help
+check "--help succeeds" test "$code" = 0
+check "--help gives examples" says "$out" 'berth plan -n 8'
+
+run "$berth"
+check "no verb is a usage error" test "$code" = 2
+run "$berth" plann
+check "a misspelt verb is a usage error" test "$code" = 2
+check "and is recognised" says "$err" "did you mean 'plan'"
+run "$berth" plan --shrae
+check "a misspelt option is recognised" says "$err" "did you mean '--share'"
+run "$berth" plan -n 0
+check "no rank is a usage error" test "$code" = 2
+run "$berth" plan "${node[@]}" --cpu-mask '0;x'
+check "a CPU list that is none is a usage error" test "$code" = 2
+check "and is shown" says "$err" "'x' is not a list of CPUs"
+run "$berth" plan "${node[@]}" -n 3 --cpu-mask '0;0'
+check "lists and ranks have to agree" test "$code" = 2
+run "$berth" plan "${node[@]}" --pin=hard
+check "values of step options are checked" says "$err" 'off, cpus and cpus\+mem'
+
+run "$berth" policy check "$work/policy.toml"
+check "a valid policy is valid" test "$code" = 0
+check "and described" says "$out" 'every SR-IOV VF of eth2'
+sed 's/berths/berhts/' "$work/policy.toml" >"$work/bad.toml"
+run "$berth" policy check "$work/bad.toml"
+check "an unknown key fails" test "$code" = 1
+check "with its line" says "$err" 'bad.toml:12:1: .*berhts'
+run "$berth" policy check "$work/none.toml"
+check "a missing policy fails" says "$err" 'no policy file'
+
+run "$berth" devices "${node[@]}"
+check "devices answers" test "$code" = 0
+check "with VF counts" says "$out" '^eth2 .* 2 of 8'
+check "and what is not free" says "$out" '0000:3b:00.3 .* bound to vfio-pci'
+check "free devices are counted" says "$out" 'pool "slow": 4 of 4 devices free'
+run "$berth" devices "${node[@]}" -v
+check "-v shows the free ones" says "$out" '0000:3b:00.2 .* free'
+run "$berth" devices "${node[@]}" --json
+check "JSON has pools" says "$out" '"pools": \['
+
+run "$berth" plan "${node[@]}" -n 1 -v app.sif
+check "a plan" test "$code" = 0
+check "takes the usable VF" says "$out" '^0 +0000:3b:00.2 +rdma0'
+check "and says why not the other" says "$out" '0000:3b:00.3 +bound to vfio-pci'
+run "$berth" plan "${node[@]}" -n 2
+check "too few devices fail" test "$code" = 1
+check "with another pool as advice" says "$err" 'rdma-pool=slow'
+run "$berth" plan "${node[@]}" -n 2 --json
+check "in JSON too" says "$out" '"code": "host"'
+run "$berth" plan "${node[@]}" -n 2 --pool slow
+check "addresses follow the node's number" says "$out" '10\.77\.0\.5/16'
+run "$berth" plan "${node[@]}" -n 2 --net=host
+check "the host's network needs no device" says "$out" '^1 +- +-'
+run "$berth" plan "${node[@]}" app.sif --container other.sif
+check "two images are one too many" test "$code" = 2
+
+run "$berth" leases --state "$work/state"
+check "nothing is leased" says "$out" 'no device is parked'
+run "$berth" unpark --state "$work/state"
+check "unpark wants to be told what" test "$code" = 2
+finish
