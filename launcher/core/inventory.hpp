@@ -29,12 +29,12 @@ std::string_view to_string(LinkState state);
 /// A network interface of the host's netns.
 struct NetDevice {
   std::string name;
-  unsigned index = 0;                 ///< ifindex
+  unsigned index = 0;  ///< ifindex
   MacAddress mac{};
-  unsigned mtu = 0;                   ///< bytes
+  unsigned mtu = 0;  ///< bytes
   LinkState link = LinkState::unknown;
-  std::uint32_t speed_mbps = 0;       ///< 0: unknown
-  std::string kind;                   ///< rtnl link kind: "macvlan", "veth", "bridge"; empty for hardware
+  std::uint32_t speed_mbps = 0;  ///< 0: unknown
+  std::string kind;              ///< rtnl link kind: "macvlan", "veth", "bridge"; empty for hardware
   std::string driver;
   std::optional<PciAddress> pci;
   std::vector<std::string> rdma_devices;
@@ -47,9 +47,9 @@ struct NetDevice {
 struct VirtualFunction {
   PciAddress pci;
   PciAddress pf;
-  unsigned index = 0;                 ///< VF number of its PF: virtfnN
-  std::string driver;                 ///< empty: none bound
-  std::string netdev;                 ///< empty: no netdev in the host's netns (parked, leased, foreign, vfio)
+  unsigned index = 0;  ///< VF number of its PF: virtfnN
+  std::string driver;  ///< empty: none bound
+  std::string netdev;  ///< empty: no netdev in the host's netns (parked, leased, foreign, vfio)
   std::vector<std::string> rdma_devices;
   std::optional<unsigned> numa_node;
   CpuSet local_cpus;
@@ -76,7 +76,7 @@ struct HeldDevice {
 };
 
 struct Inventory {
-  std::string host;         ///< node name
+  std::string host;  ///< node name
   Topology topology;
   std::vector<NetDevice> net_devices;
   std::vector<PhysicalFunction> physical_functions;

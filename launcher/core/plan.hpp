@@ -15,8 +15,8 @@ namespace berth {
 
 /// A rank that is to be placed on this node.
 struct LocalRank {
-  unsigned rank = 0;        ///< number in the step, as MPI counts
-  CpuSet allowed_cpus;      ///< what the scheduler gave; never left
+  unsigned rank = 0;    ///< number in the step, as MPI counts
+  CpuSet allowed_cpus;  ///< what the scheduler gave; never left
 };
 
 struct PlanInput {
@@ -29,17 +29,17 @@ struct PlanInput {
 
 /// A device in its netns, as it has to be when a rank enters. Enough to park it and to recognise it later.
 struct BerthSpec {
-  std::string id;                    ///< stable: PCI address of a VF, "PARENT.mv3" for the macvlan with index 3
+  std::string id;  ///< stable: PCI address of a VF, "PARENT.mv3" for the macvlan with index 3
   std::string pool;
   PoolKind kind = PoolKind::macvlan;
-  std::string parent;                ///< netdev name of the PF or of the macvlan's parent
-  std::optional<PciAddress> pci;     ///< the VF
-  unsigned index = 0;                ///< device index in the pool on this node: what addresses are made from
-  std::string interface;             ///< name inside the berth
+  std::string parent;             ///< netdev name of the PF or of the macvlan's parent
+  std::optional<PciAddress> pci;  ///< the VF
+  unsigned index = 0;             ///< device index in the pool on this node: what addresses are made from
+  std::string interface;          ///< name inside the berth
   Park park = Park::first_use;
   bool inherit_addresses = false;
   std::vector<IpPrefix> addresses;
-  std::optional<unsigned> mtu;       ///< bytes
+  std::optional<unsigned> mtu;  ///< bytes
   std::vector<IpPrefix> gateways;
   std::optional<unsigned> numa_node;
   bool operator==(const BerthSpec&) const = default;
@@ -48,26 +48,26 @@ struct BerthSpec {
 /// Why a device of the pool was not taken.
 struct Rejection {
   std::string device_id;
-  std::string reason;                ///< "leased by job 4711.0 (alice)", "link down", "quarantined: …"
+  std::string reason;  ///< "leased by job 4711.0 (alice)", "link down", "quarantined: …"
   bool operator==(const Rejection&) const = default;
 };
 
 struct RankPlan {
   unsigned rank = 0;
   unsigned local_rank = 0;
-  std::optional<std::size_t> berth;  ///< index into NodePlan::berths; empty: host network
-  CpuSet cpus;                       ///< what the rank is pinned to (with Pin::off: what it was allowed)
-  std::optional<unsigned> numa_node; ///< of the CPUs; empty if they span several
+  std::optional<std::size_t> berth;   ///< index into NodePlan::berths; empty: host network
+  CpuSet cpus;                        ///< what the rank is pinned to (with Pin::off: what it was allowed)
+  std::optional<unsigned> numa_node;  ///< of the CPUs; empty if they span several
   std::string reason;
   bool operator==(const RankPlan&) const = default;
 };
 
 struct NodePlan {
   std::string host;
-  std::string pool;                  ///< empty with NetScope::host
+  std::string pool;  ///< empty with NetScope::host
   Pin pin = Pin::cpus;
-  std::vector<BerthSpec> berths;     ///< those that are to be leased, each once
-  std::vector<RankPlan> ranks;       ///< in local order
+  std::vector<BerthSpec> berths;  ///< those that are to be leased, each once
+  std::vector<RankPlan> ranks;    ///< in local order
   std::vector<Rejection> rejected;
   bool operator==(const NodePlan&) const = default;
 };
@@ -75,10 +75,10 @@ struct NodePlan {
 /// Every device that `pool` has on this node, free or not, with what makes it unusable (empty: usable and free).
 struct Candidate {
   BerthSpec berth;
-  std::string port;                  ///< PF or parent netdev: what carries its traffic
-  CpuSet local_cpus;                 ///< empty: unknown
+  std::string port;   ///< PF or parent netdev: what carries its traffic
+  CpuSet local_cpus;  ///< empty: unknown
   std::uint32_t speed_mbps = 0;
-  std::string unusable;              ///< the reason for a Rejection
+  std::string unusable;  ///< the reason for a Rejection
 };
 std::vector<Candidate> make_candidates(const Pool& pool, const Inventory& inventory);
 
