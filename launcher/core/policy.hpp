@@ -19,9 +19,9 @@ std::string_view to_string(Park park);
 
 /// Where the addresses of a berth come from.
 struct AddressPolicy {
-  bool inherit = false;             ///< keep what the device had on the host (sriov only)
-  std::vector<IpPrefix> ranges;     ///< else one address out of each, from node number and device index
-  std::string nodes;                ///< hostlist of all nodes that share the ranges, "n[001-128]"
+  bool inherit = false;          ///< keep what the device had on the host (sriov only)
+  std::vector<IpPrefix> ranges;  ///< else one address out of each, from node number and device index
+  std::string nodes;             ///< hostlist of all nodes that share the ranges, "n[001-128]"
   bool operator==(const AddressPolicy&) const = default;
 };
 
@@ -29,13 +29,13 @@ struct AddressPolicy {
 struct Pool {
   std::string name;
   PoolKind kind = PoolKind::macvlan;
-  std::vector<std::string> parents;      ///< PFs (or macvlan parents): netdev name or PCI address; shell wildcards
-  unsigned berths_per_parent = 0;        ///< macvlan: how many to create on each parent; sriov: 0 = every VF
+  std::vector<std::string> parents;  ///< PFs (or macvlan parents): netdev name or PCI address; shell wildcards
+  unsigned berths_per_parent = 0;    ///< macvlan: how many to create on each parent; sriov: 0 = every VF
   Park park = Park::first_use;
-  std::string interface = "rdma0";       ///< name of the netdev inside the berth
+  std::string interface = "rdma0";  ///< name of the netdev inside the berth
   AddressPolicy addresses;
-  std::optional<unsigned> mtu;           ///< bytes; empty: the parent's
-  std::vector<IpPrefix> gateways;        ///< default routes through these addresses; usually none on a fabric
+  std::optional<unsigned> mtu;     ///< bytes; empty: the parent's
+  std::vector<IpPrefix> gateways;  ///< default routes through these addresses; usually none on a fabric
   bool operator==(const Pool&) const = default;
 };
 
@@ -45,31 +45,31 @@ struct AllowRule {
   std::vector<std::string> groups;
   std::vector<std::string> accounts;
   std::vector<std::string> pools;
-  std::optional<unsigned> max_devices;   ///< per job and node
+  std::optional<unsigned> max_devices;  ///< per job and node
   bool operator==(const AllowRule&) const = default;
 };
 
 enum class KernelMount { never, trusted };
 
 struct ImagePolicy {
-  std::vector<std::string> paths;        ///< directories (or single images) below which images may lie
+  std::vector<std::string> paths;                   ///< directories (or single images) below which images may lie
   KernelMount kernel_mount = KernelMount::trusted;  ///< trusted: root-owned and writable by root alone, all the way up
   bool operator==(const ImagePolicy&) const = default;
 };
 
 struct MountPolicy {
-  bool home = true;                      ///< the user's home directory
-  bool working_directory = true;         ///< the directory that the job was started in
-  std::vector<std::string> allowed;      ///< directories of the host that users may mount by option
-  std::vector<MountRequest> always;      ///< mounted for everybody
-  std::vector<std::string> devices;      ///< further char devices for /dev, as shell patterns: "/dev/nvidia*"
+  bool home = true;                  ///< the user's home directory
+  bool working_directory = true;     ///< the directory that the job was started in
+  std::vector<std::string> allowed;  ///< directories of the host that users may mount by option
+  std::vector<MountRequest> always;  ///< mounted for everybody
+  std::vector<std::string> devices;  ///< further char devices for /dev, as shell patterns: "/dev/nvidia*"
   bool operator==(const MountPolicy&) const = default;
 };
 
 struct Policy {
-  std::string source;                    ///< file it was read from, for messages
+  std::string source;  ///< file it was read from, for messages
   std::vector<Pool> pools;
-  std::vector<AllowRule> allow;          ///< empty: everybody may use every pool
+  std::vector<AllowRule> allow;  ///< empty: everybody may use every pool
   ImagePolicy images;
   MountPolicy mounts;
   std::vector<EnvironmentChange> environment;
@@ -86,15 +86,15 @@ Policy parse_policy(std::string_view text, const std::string& source);
 struct Caller {
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
-  std::string user;                      ///< login name
-  std::vector<std::string> groups;       ///< names of all groups of the user
-  std::string account;                   ///< Slurm account; may be empty
+  std::string user;                 ///< login name
+  std::vector<std::string> groups;  ///< names of all groups of the user
+  std::string account;              ///< Slurm account; may be empty
 };
 
 /// The pool that `caller` gets for `request` (by name, or the first one allowed) and the device limit of the rule that
 /// allowed it. Throws Error{policy} saying which rule is missing.
 struct PoolGrant {
-  const Pool* pool = nullptr;            ///< points into `policy`
+  const Pool* pool = nullptr;  ///< points into `policy`
   std::optional<unsigned> max_devices;
 };
 PoolGrant choose_pool(const Policy& policy, const Caller& caller, const Request& request);

@@ -226,7 +226,7 @@ std::optional<PolicySection> PolicySection::section(std::string_view key, std::v
   return PolicySection(*file_, *node->as_table(), std::move(name), std::move(keys));
 }
 
-std::vector<PolicySection> PolicySection::sections(std::string_view key, std::vector<std::string> keys) const {
+std::vector<PolicySection> PolicySection::sections(std::string_view key, const std::vector<std::string>& keys) const {
   std::vector<PolicySection> sections;
   const toml::node* node = table_->get(key);
   if (node == nullptr) return sections;

@@ -57,7 +57,7 @@ class PolicySection {
   [[nodiscard]] std::vector<std::pair<PolicyString, std::string>> entries() const;
   [[nodiscard]] std::optional<PolicySection> section(std::string_view key, std::vector<std::string> keys) const;
   /// The tables of "[[key]]".
-  [[nodiscard]] std::vector<PolicySection> sections(std::string_view key, std::vector<std::string> keys) const;
+  [[nodiscard]] std::vector<PolicySection> sections(std::string_view key, const std::vector<std::string>& keys) const;
 
   [[noreturn]] void refuse(toml::source_position where, std::string_view why, std::string fix = {}) const;
   [[noreturn]] void refuse(std::string_view key, std::string_view why, std::string fix = {}) const;

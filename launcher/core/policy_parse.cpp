@@ -17,6 +17,7 @@ constexpr unsigned kMostBerths = 4096;  // per parent; SR-IOV hardware has fewer
 
 std::vector<std::string> texts_of(const std::vector<PolicyString>& strings) {
   std::vector<std::string> texts;
+  texts.reserve(strings.size());
   for (const PolicyString& string : strings) texts.push_back(string.text);
   return texts;
 }

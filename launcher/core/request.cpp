@@ -231,6 +231,7 @@ void apply_option(Request& request, std::string_view name, std::string_view valu
       std::find_if(specs.begin(), specs.end(), [&](const OptionSpec& known) { return known.name == name; });
   if (spec == specs.end()) {
     std::vector<std::string> names;
+    names.reserve(specs.size());
     for (const OptionSpec& known : specs) names.emplace_back(known.name);
     const auto nearest = nearest_word(name, names);
     throw Error(ErrorCode::usage, fmt::format("cannot use '--rdma-{}'", name.substr(0, 64)), "there is no such option",
