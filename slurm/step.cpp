@@ -5,16 +5,14 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 
 #include "launcher/broker/protocol.hpp"
+#include "launcher/broker/step_socket.hpp"
 #include "launcher/core/environment.hpp"
 #include "launcher/system/affinity.hpp"
 
@@ -26,24 +24,6 @@ namespace {
 constexpr int kFinishPatienceMilliseconds = 5000;
 
 void say(const std::string& text) { slurm_spank_log("%s", text.c_str()); }
-
-UniqueFd listen_in(const std::string& directory) {
-  for (const std::string& part : {directory.substr(0, directory.rfind('/')), directory})
-    if (mkdir(part.c_str(), 0700) != 0 && errno != EEXIST)
-      throw system_error(errno, "cannot start the broker", fmt::format("mkdir {}", part));
-  const std::string path = directory + "/socket";
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path)
-    throw Error(ErrorCode::host, "cannot start the broker", fmt::format("'{}' is too long for a socket", path));
-  std::ranges::copy(path, address.sun_path);
-  unlink(path.c_str());  // of an earlier step with the same number, before a reboot of slurmctld's state
-  UniqueFd listener(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  if (!listener || bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
-      chmod(path.c_str(), 0600) != 0 || listen(listener.get(), SOMAXCONN) != 0)
-    throw system_error(errno, "cannot start the broker", fmt::format("listen on {}", path));
-  return listener;
-}
 
 /// In a grandchild of slurmstepd, which waits for its children and must not meet the broker among them.
 [[noreturn]] void exec_broker(int broker, const SiteOptions& site, int control, int listener) {
@@ -78,14 +58,12 @@ void SlurmStep::start(spank_t spank) {
 
 void SlurmStep::start_broker(spank_t spank) {
   job_ = read_spank_job(spank);
-  directory_ = fmt::format("{}/steps/{}.{}", site_.state, job_.job, job_.step);
+  directory_ = step_directory(site_.state, job_.job, job_.step);
   const UniqueFd broker(open(site_.broker.c_str(), O_PATH | O_CLOEXEC));
   if (!broker)
     throw system_error(errno, "cannot start the broker", fmt::format("open {}", site_.broker),
                        "install Berth on this node, or correct broker= in plugstack.conf");
-  if (mkdir(site_.state.c_str(), 0755) != 0 && errno != EEXIST)
-    throw system_error(errno, "cannot start the broker", fmt::format("mkdir {}", site_.state));
-  const UniqueFd listener = listen_in(directory_);
+  const UniqueFd listener = listen_for_ranks(directory_);
   auto [mine, its] = make_socket_pair();
   const pid_t child = fork();
   if (child < 0) throw system_error(errno, "cannot start the broker", "fork");
@@ -134,7 +112,7 @@ void SlurmStep::enter_privileged(spank_t spank) {
   try {
     local_task_ = read_local_task(spank);
     if (failure_) throw Error(*failure_);
-    entry_ = request_entry(directory_ + "/socket", local_task_, say);
+    entry_ = request_entry(directory_, local_task_, say);
   } catch (const Error& error) {
     fail_task(error, kExitRefused);
   }
@@ -183,8 +161,7 @@ void SlurmStep::finish() {
   pollfd wait{control_.get(), POLLIN, 0};
   while (poll(&wait, 1, kFinishPatienceMilliseconds) < 0 && errno == EINTR) continue;
   control_.reset();
-  unlink((directory_ + "/socket").c_str());
-  rmdir(directory_.c_str());
+  remove_step_directory(directory_);
 }
 
 }  // namespace berth

@@ -6,6 +6,7 @@
 #include "launcher/broker/berth.hpp"
 #include "launcher/broker/berth_device.hpp"
 #include "launcher/broker/berth_release.hpp"
+#include "launcher/broker/step_socket.hpp"
 
 namespace berth {
 
@@ -74,6 +75,7 @@ std::vector<Repair> repair(const Journal& journal, std::optional<std::uint32_t> 
   const std::vector<std::string> actions = settle(journal, to_empty, kPatienceMs);
   for (std::size_t i = 0; i < actions.size(); ++i) repairs.push_back({to_empty[i].record.berth.id, actions[i]});
   if (!job) remove_unfinished_records(journal);
+  remove_stale_step_directories(journal.state_directory());
   return repairs;
 }
 

@@ -20,6 +20,7 @@ extern "C" {  // glibc 2.36 forgets to say so itself
 
 #include "launcher/broker/job_account.hpp"
 #include "launcher/broker/node_topology.hpp"
+#include "launcher/broker/step_socket.hpp"
 #include "launcher/core/environment.hpp"
 #include "launcher/image/rootfs.hpp"
 #include "launcher/system/mounts.hpp"
@@ -80,6 +81,7 @@ void Step::run() {
     release_finished(false);
   }
   release_finished(true);
+  remove_step_directory(step_directory(options_.state_directory, record_.job, record_.step));
 }
 
 void Step::handle(Source source, std::size_t index) {
@@ -291,7 +293,8 @@ void Step::await_devices(const Error& busy) {
   if (deadline_) return;  // watching already; this was one more unsuccessful try
   changes_ = UniqueFd(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (!changes_ ||
-      inotify_add_watch(changes_.get(), (journal_.state_directory() + "/leases").c_str(), IN_MOVED_TO | IN_DELETE) < 0)
+      // Closing a lock is the last thing that a holder does, however it ends.
+      inotify_add_watch(changes_.get(), (journal_.state_directory() + "/locks").c_str(), IN_CLOSE_WRITE) < 0)
     throw system_error(errno, "cannot wait for a device", "inotify_add_watch");
   deadline_ = UniqueFd(timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC));
   itimerspec when{};

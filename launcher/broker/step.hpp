@@ -23,7 +23,8 @@ struct StepOptions {
 
 class Step {
  public:
-  /// `control` leads to the launcher (EOF: the step is over), `listener` is where the ranks connect.
+  /// `control` leads to the launcher (EOF: the step is over), `listener` is where the ranks connect; the broker removes
+  /// its directory at the end, because the launcher may be dead by then.
   Step(UniqueFd control, UniqueFd listener, StepOptions options);
 
   /// Serves the step until it is over and every berth is released. Errors reach the user through the ranks; what they
@@ -72,7 +73,7 @@ class Step {
   UniqueFd control_;
   UniqueFd listener_;
   UniqueFd epoll_;
-  UniqueFd changes_;   // inotify on the lease directory, while devices are awaited
+  UniqueFd changes_;   // inotify on the lock directory, while devices are awaited
   UniqueFd deadline_;  // timerfd, likewise
   RelayProcess relay_;
 

@@ -3,9 +3,7 @@
 #include <fmt/format.h>
 #include <sched.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +11,7 @@
 #include <chrono>
 
 #include "launcher/broker/relay.hpp"
+#include "launcher/broker/step_socket.hpp"
 #include "launcher/image/rootfs.hpp"
 #include "launcher/system/affinity.hpp"
 #include "launcher/system/privileges.hpp"
@@ -36,18 +35,6 @@ class PhaseClock {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-UniqueFd connect_to(const std::string& path) {
-  UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path)
-    throw Error(ErrorCode::host, "cannot reach the broker of this step", fmt::format("'{}' is too long", path));
-  std::ranges::copy(path, address.sun_path);
-  if (!fd || connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    throw system_error(errno, "cannot reach the broker of this step", fmt::format("connect {}", path));
-  return fd;
-}
-
 void raise_memlock(std::uint64_t bytes) {
   const rlimit limit{bytes, bytes};
   if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0)
@@ -58,10 +45,10 @@ void raise_memlock(std::uint64_t bytes) {
 
 }  // namespace
 
-Entry request_entry(const std::string& socket_path, unsigned local_rank, void (*say)(const std::string&)) {
+Entry request_entry(const std::string& directory, unsigned local_rank, void (*say)(const std::string&)) {
   Entry entry;
   PhaseClock clock(entry.phases);
-  entry.broker = connect_to(socket_path);
+  entry.broker = connect_to_broker(directory);
   send_message(entry.broker.get(), {{"local_rank", local_rank}});
   for (;;) {
     auto answer = receive_message(entry.broker.get());

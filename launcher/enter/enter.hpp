@@ -22,9 +22,10 @@ struct Entry {
   std::string phases;  ///< "wait 3.1, netns 0.1, …" in milliseconds, for --rdma-verbose
 };
 
-/// Connects to the broker of the step as local rank `local_rank` and waits for its answer; `say` shows interim messages
-/// to the user. Throws the broker's Error, or Error{internal} if the broker is gone.
-Entry request_entry(const std::string& socket_path, unsigned local_rank, void (*say)(const std::string&));
+/// Connects to the broker of the step in `directory` (step_socket.hpp) as local rank `local_rank` and waits for its
+/// answer; `say` shows interim messages to the user. Throws the broker's Error, or Error{internal} if the broker is
+/// gone.
+Entry request_entry(const std::string& directory, unsigned local_rank, void (*say)(const std::string&));
 
 /// As root: network namespace, root file system with fresh sysfs, locked memory, and no capability ever again (bounding
 /// set, inheritable and ambient sets, no_new_privs). The permitted set is left to whoever changes to the user next.
