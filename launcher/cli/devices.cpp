@@ -5,6 +5,7 @@
 
 #include "launcher/cli/table.hpp"
 #include "launcher/cli/verbs.hpp"
+#include "launcher/core/error.hpp"
 #include "launcher/core/plan.hpp"
 #include "launcher/core/plan_json.hpp"
 
@@ -14,7 +15,16 @@ namespace {
 struct PoolDevices {
   std::string pool;
   std::vector<Candidate> devices;
+  std::string problem;  ///< why the pool cannot be used on this node at all; empty: it can
 };
+
+PoolDevices read_pool(const Pool& pool, const Inventory& inventory) {
+  try {
+    return {pool.name, make_candidates(pool, inventory), {}};
+  } catch (const Error& error) {  // the other pools may do
+    return {pool.name, {}, fmt::format("{}: {}", error.what_text, error.why)};
+  }
+}
 
 bool is_parked(const Inventory& inventory, const std::string& id) {
   return std::any_of(inventory.held.begin(), inventory.held.end(),
@@ -55,6 +65,7 @@ void print_nics(const Inventory& inventory) {
 void print_pool(const Inventory& inventory, const PoolDevices& pool, bool verbose) {
   const auto free = std::count_if(pool.devices.begin(), pool.devices.end(),
                                   [](const Candidate& device) { return device.unusable.empty(); });
+  if (!pool.problem.empty()) return fmt::print("\npool \"{}\": {}\n", pool.pool, escape_for_terminal(pool.problem));
   fmt::print("\npool \"{}\": {} of {} devices free\n", pool.pool, free, pool.devices.size());
   Table table({"DEVICE", "ON", "ADDRESS", "NUMA", "STATE"});
   for (const Candidate& device : pool.devices) {
@@ -79,7 +90,7 @@ nlohmann::json to_json_value(const Inventory& inventory, const PoolDevices& pool
                        {"parked", is_parked(inventory, device.berth.id)},
                        {"reason", device.unusable}});
   }
-  return {{"name", pool.pool}, {"devices", std::move(devices)}};
+  return {{"name", pool.pool}, {"problem", pool.problem}, {"devices", std::move(devices)}};
 }
 
 void show_devices(const GlobalOptions& options) {
@@ -87,7 +98,7 @@ void show_devices(const GlobalOptions& options) {
   const std::optional<Policy> policy = read_policy_to_show(options);
   std::vector<PoolDevices> pools;
   if (policy) {
-    for (const Pool& pool : policy->pools) pools.push_back({pool.name, make_candidates(pool, inventory)});
+    for (const Pool& pool : policy->pools) pools.push_back(read_pool(pool, inventory));
   }
   if (options.json) {
     nlohmann::json answer = berth::to_json_value(inventory);

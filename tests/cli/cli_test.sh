@@ -100,6 +100,10 @@ check "-v shows the free ones" says "$out" '0000:3b:00.2 .* free'
 run "$berth" devices "${node[@]}" --json
 check "JSON has pools" says "$out" '"pools": \['
 
+run "$berth" devices "${node[@]/n2/stranger}"
+check "a node without addresses is told which pool fails" says "$out" 'pool "slow": no address for node .stranger'
+check "and sees the others" says "$out" 'pool "fast": 1 of 2 devices free'
+
 run "$berth" plan "${node[@]}" -n 1 -v app.sif
 check "a plan" test "$code" = 0
 check "takes the usable VF" says "$out" '^0 +0000:3b:00.2 +rdma0'
