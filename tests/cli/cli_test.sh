@@ -100,7 +100,7 @@ check "-v shows the free ones" says "$out" '0000:3b:00.2 .* free'
 run "$berth" devices "${node[@]}" --json
 check "JSON has pools" says "$out" '"pools": \['
 
-run "$berth" devices "${node[@]/n2/stranger}"
+run "$berth" devices "${node[@]/#n2/stranger}"
 check "a node without addresses is told which pool fails" says "$out" 'pool "slow": no address for node .stranger'
 check "and sees the others" says "$out" 'pool "fast": 1 of 2 devices free'
 
