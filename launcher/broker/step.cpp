@@ -27,6 +27,7 @@ extern "C" {  // glibc 2.36 forgets to say so itself
 #include "launcher/system/policy_file.hpp"
 #include "launcher/system/process.hpp"
 #include "launcher/system/sysfs.hpp"
+#include "launcher/system/user_database.hpp"
 
 namespace berth {
 
@@ -117,31 +118,50 @@ void Step::end_phase(const char* name) {
 void Step::prepare() {
   phase_start_ = std::chrono::steady_clock::now();
   policy_ = read_policy_file(options_.policy_path);
-  user_ = read_user(record_.uid);
-  if (std::ranges::any_of(policy_.allow, [](const AllowRule& rule) { return !rule.accounts.empty(); }))
-    account_ = read_job_account(record_.job, record_.slurm_conf);
+  const auto mentions = [this](auto list) {
+    return std::ranges::any_of(policy_.allow, [list](const AllowRule& rule) { return !(rule.*list).empty(); });
+  };
+  const User user = read_user(record_.uid);
+  home_ = user.home;
+  caller_ = {.uid = record_.uid, .gid = record_.gid, .user = user.name, .groups = {}, .account = {}};
+  // Both may ask a server: only where a rule wants to know.
+  if (mentions(&AllowRule::groups)) {
+    caller_.groups = read_group_names(record_.groups);
+    caller_.groups.push_back(read_group_names({record_.gid}).front());
+  }
+  if (mentions(&AllowRule::accounts)) caller_.account = read_job_account(record_.job, record_.slurm_conf);
   end_phase("policy");
-  topology_ = read_node_topology(journal_);
-  end_phase("topology");
+  inventory_ = read_inventory("/", record_.node);
+  inventory_.topology = read_node_topology(journal_);
+  end_phase("inventory");
+  if (record_.request.image.starts_with('/')) mount();
+}
+
+void Step::mount() {
+  const Credentials user{record_.uid, record_.gid, record_.groups};
+  image_ = open_image(record_.request.image, working_directory_, user, policy_.images);
+  image_mount_ = mount_image(*image_, user);
+  end_phase("image");
 }
 
 // What needs a rank's process: Slurm has put it into the job's working directory, and made the PMIx directories.
 void Step::prepare_rootfs() {
+  if (rootfs_) return;
   const UniqueFd directory(open(fmt::format("/proc/{}/cwd", ranks_.front().record.pid).c_str(), O_PATH | O_CLOEXEC));
   if (!directory) throw system_error(errno, "cannot tell the job's working directory", "open");
   working_directory_ = read_path(directory.get());
-  if (record_.request.image == kNoImage || rootfs_) return;
-  const Credentials user{record_.uid, record_.gid, record_.groups};
-  image_ = open_image(record_.request.image, working_directory_, user, policy_.images);
-  end_phase("image");
+  if (record_.request.image == kNoImage) return;
+  if (!image_) mount();
   rootfs_ = build_rootfs({.image = &*image_,
-                          .user = user,
-                          .user_name = user_.name,
-                          .home = user_.home,
+                          .image_mount = &image_mount_,
+                          .user = {record_.uid, record_.gid, record_.groups},
+                          .user_name = caller_.user,
+                          .home = home_,
                           .working_directory = working_directory_,
                           .mounts = record_.request.mounts,
                           .runtime_directories = record_.runtime_directories,
                           .policy = &policy_.mounts});
+  image_mount_.reset();
   end_phase("rootfs");
 }
 
@@ -225,12 +245,8 @@ void Step::decide() {
     try {
       prepare_rootfs();
       const Lock node = journal_.lock_node();
-      PlanInput input{.request = record_.request,
-                      .policy = policy_,
-                      .inventory = read_inventory("/", record_.node),
-                      .caller = {record_.uid, record_.gid, user_.name, user_.groups, account_},
-                      .ranks = {}};
-      input.inventory.topology = topology_;
+      PlanInput input{
+          .request = record_.request, .policy = policy_, .inventory = inventory_, .caller = caller_, .ranks = {}};
       input.inventory.held = journal_.held_devices(true);
       for (const Rank& rank : ranks_) input.ranks.push_back({rank.rank, rank.record.cpus});
       const NodePlan plan = make_plan(input);
@@ -253,7 +269,7 @@ void Step::take(const NodePlan& plan) {
   LeaseOwner owner{.job = record_.job,
                    .step = record_.step,
                    .uid = record_.uid,
-                   .user = user_.name,
+                   .user = caller_.user,
                    .ranks = {},
                    .broker = own_identity()};
   try {
@@ -351,7 +367,7 @@ Grant Step::make_grant(const Rank& rank) const {
   if (local == 0) grant.summary += fmt::format("\nberth: {}: phases in ms: {}", plan_->host, phases_);
   if (plan_->pin != Pin::off) grant.pin_cpus = plan.cpus;
   if (plan_->pin == Pin::cpus_and_memory)
-    for (const NumaNode& node : topology_.numa_nodes)
+    for (const NumaNode& node : inventory_.topology.numa_nodes)
       if (node.cpus.intersects(plan.cpus)) grant.pin_memory.add(node.os_index);
   grant.working_directory =
       record_.request.working_directory.empty() ? working_directory_ : record_.request.working_directory;
@@ -385,9 +401,10 @@ void Step::release_finished(bool kill_leftovers) {
   }
   if (finished.empty()) return;
   std::vector<HeldBerth> empty;
-  const auto processes = read_processes_in_each(inodes);
+  const auto processes =
+      kill_leftovers ? std::vector<std::vector<int>>(finished.size()) : read_processes_in_each(inodes);
   for (std::size_t k = 0; k < finished.size(); ++k) {
-    if (!kill_leftovers && !processes[k].empty()) continue;
+    if (!processes[k].empty()) continue;
     empty.push_back(std::move(*berths_[finished[k]].held));
     berths_[finished[k]].held.reset();
   }

@@ -11,8 +11,8 @@
 #include "launcher/broker/protocol.hpp"
 #include "launcher/broker/relay.hpp"
 #include "launcher/core/plan.hpp"
+#include "launcher/image/image.hpp"
 #include "launcher/system/fd.hpp"
-#include "launcher/system/user_database.hpp"
 
 namespace berth {
 
@@ -51,6 +51,7 @@ class Step {
   void watch(int fd, Source source, std::size_t index = 0);
   void handle(Source source, std::size_t index);
   void prepare();
+  void mount();
   void prepare_rootfs();
   void on_control();
   void on_listener();
@@ -79,12 +80,13 @@ class Step {
 
   Journal journal_;
   StepRecord record_;
-  User user_;
-  std::string account_;
+  Caller caller_;
+  std::string home_;
   std::string working_directory_;
   Policy policy_;
-  Topology topology_;
+  Inventory inventory_;  // without the leases, which only count under the node lock
   std::optional<OpenImage> image_;
+  UniqueFd image_mount_;  // until it is part of rootfs_
   UniqueFd rootfs_;
   std::optional<NodePlan> plan_;
   std::optional<Error> failure_;

@@ -64,7 +64,7 @@ std::vector<LocalRank> make_ranks(const PlanOptions& options, const CpuSet& own)
 Caller read_caller() {
   const User user = read_user(getuid());
   const char* account = std::getenv("SLURM_JOB_ACCOUNT");
-  return {user.uid, user.gid, user.name, user.groups, account == nullptr ? "" : account};
+  return {user.uid, user.gid, user.name, read_group_names(read_group_ids(user)), account == nullptr ? "" : account};
 }
 
 void print_plan(const NodePlan& plan, bool verbose) {

@@ -234,10 +234,11 @@ class RootfsBuilder {
 
 UniqueFd build_rootfs(const RootfsRequest& request) {
   // Here and not in the child: a directory can be copied only in the mount namespace that it was opened in.
-  const UniqueFd image = mount_image(*request.image, request.user);
+  const UniqueFd mounted = request.image_mount ? UniqueFd() : mount_image(*request.image, request.user);
+  const int image = (request.image_mount ? *request.image_mount : mounted).get();
   const std::string what = fmt::format("cannot build the root file system from '{}'", request.image->path);
   ChildAnswer answer = ask_child(what, kBuildPatience, [&] {
-    return ChildAnswer{{}, RootfsBuilder(request, image.get()).build()};
+    return ChildAnswer{{}, RootfsBuilder(request, image).build()};
   });
   if (!answer.fd) throw Error(ErrorCode::internal, what, "the child process sent no namespace");
   return std::move(answer.fd);

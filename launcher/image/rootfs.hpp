@@ -16,6 +16,7 @@ namespace berth {
 
 struct RootfsRequest {
   const OpenImage* image = nullptr;
+  const UniqueFd* image_mount = nullptr;  ///< from mount_image(), if that was done ahead
   Credentials user;
   std::string user_name;
   std::string home;                              ///< from the user database; "" if unknown

@@ -24,19 +24,6 @@ std::string read_group_name(gid_t gid) {
   return found == nullptr ? std::to_string(gid) : std::string(found->gr_name);
 }
 
-std::vector<gid_t> read_group_ids(const std::string& name, gid_t gid) {
-  int count = 64;
-  std::vector<gid_t> ids(static_cast<std::size_t>(count));
-  while (getgrouplist(name.c_str(), gid, ids.data(), &count) < 0) {
-    // glibc reports how many there are; a database that changes meanwhile may need another round.
-    const auto needed = static_cast<std::size_t>(count);
-    ids.resize(std::max(needed, ids.size() + 1));
-    count = static_cast<int>(ids.size());
-  }
-  ids.resize(static_cast<std::size_t>(count));
-  return ids;
-}
-
 }  // namespace
 
 User read_user(std::uint32_t uid) {
@@ -54,10 +41,26 @@ User read_user(std::uint32_t uid) {
     throw Error(ErrorCode::host, what, "the node's user database has no such user",
                 "check the node's name service (getent passwd)");
   }
-  User user{uid, found->pw_gid, found->pw_name, found->pw_dir, found->pw_shell, {}, {}};
-  user.group_ids = read_group_ids(user.name, user.gid);
-  for (const gid_t gid : user.group_ids) user.groups.push_back(read_group_name(gid));
-  return user;
+  return {uid, found->pw_gid, found->pw_name, found->pw_dir, found->pw_shell};
+}
+
+std::vector<std::uint32_t> read_group_ids(const User& user) {
+  int count = 64;
+  std::vector<gid_t> ids(static_cast<std::size_t>(count));
+  while (getgrouplist(user.name.c_str(), user.gid, ids.data(), &count) < 0) {
+    // glibc reports how many there are; a database that changes meanwhile may need another round.
+    const auto needed = static_cast<std::size_t>(count);
+    ids.resize(std::max(needed, ids.size() + 1));
+    count = static_cast<int>(ids.size());
+  }
+  ids.resize(static_cast<std::size_t>(count));
+  return ids;
+}
+
+std::vector<std::string> read_group_names(const std::vector<std::uint32_t>& ids) {
+  std::vector<std::string> names;
+  for (const std::uint32_t gid : ids) names.push_back(read_group_name(gid));
+  return names;
 }
 
 }  // namespace berth

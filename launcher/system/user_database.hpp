@@ -13,11 +13,14 @@ struct User {
   std::string name;
   std::string home;
   std::string shell;
-  std::vector<std::uint32_t> group_ids;  ///< all groups, the primary one among them
-  std::vector<std::string> groups;       ///< their names; a group without a name appears as its number
 };
 
 /// Throws Error{host} if no user has this number.
 User read_user(std::uint32_t uid);
+
+/// All groups of the user, the primary one among them. Asks every source of the name service: slow at some sites.
+std::vector<std::uint32_t> read_group_ids(const User& user);
+/// A group without a name appears as its number.
+std::vector<std::string> read_group_names(const std::vector<std::uint32_t>& ids);
 
 }  // namespace berth
