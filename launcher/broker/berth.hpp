@@ -48,7 +48,8 @@ struct Repair {
   std::string action;  ///< "emptied", "rebuilt", "brought home", "forgotten" (void traces), "quarantined: …"
 };
 /// Finishes what crashed processes left: every record whose lock is free and whose phase is not `parked` (or all that
-/// belong to `job`, if given) is brought back to parked or home; sockets of dead brokers are removed. Idempotent; two at once do not disturb each other.
+/// belong to `job`, if given) is brought back to parked or home; sockets of dead brokers are removed. Idempotent; two
+/// at once do not disturb each other.
 std::vector<Repair> repair(const Journal& journal, std::optional<std::uint32_t> job = std::nullopt);
 
 }  // namespace berth
