@@ -114,7 +114,9 @@ void SlurmStep::enter_privileged(spank_t spank) {
     if (failure_) throw Error(*failure_);
     entry_ = request_entry(directory_, local_task_, say);
   } catch (const Error& error) {
-    fail_task(error, kExitRefused);
+    // Kept until task_init: slurmstepd complains to the user about a task that ends before it has let it go.
+    failure_ = error;
+    return;
   }
   try {
     enter_as_root(*entry_);
@@ -134,6 +136,7 @@ void SlurmStep::set_environment(spank_t spank, const Grant& grant) {
 }
 
 void SlurmStep::enter_unprivileged(spank_t spank) {
+  if (failure_) fail_task(*failure_, kExitRefused);
   int exit_code = kExitRefused;
   try {
     const auto variable = [environment = read_job_environment(spank)](const char* name) {

@@ -22,7 +22,8 @@ class SlurmStep {
   void start(spank_t spank);
   /// task_post_fork, root, in slurmstepd: the task exists and Slurm has bound it.
   void announce_task(spank_t spank);
-  /// task_init_privileged, root, in the task. Does not return on failure: the task exits with 125.
+  /// task_init_privileged, root, in the task. A refusal is kept for enter_unprivileged; where entering itself fails, it
+  /// does not return: the task exits with 125.
   void enter_privileged(spank_t spank);
   /// task_init, the user, in the task. Does not return on failure (125, 126, 127).
   void enter_unprivileged(spank_t spank);
