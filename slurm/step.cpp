@@ -145,13 +145,13 @@ void SlurmStep::enter_unprivileged(spank_t spank) {
     };
     enter_as_user(*entry_, job_.uid, job_.gid, variable("PMIX_SERVER_URI2"));
     set_environment(spank, entry_->grant);
+    confirm_entry(*entry_);  // a command that is missing is missing for all ranks, and each says so by its exit code
     const auto arguments = read_arguments(spank);
     const auto path = read_job_environment(spank)["PATH"];
     if (!arguments.empty()) check_command(arguments.front(), path, exit_code);
     if (entry_->grant.verbose)
       say(fmt::format("berth: {}\nberth: rank {}: phases in ms: {}", entry_->grant.summary, job_.ranks[local_task_],
                       entry_->phases));
-    confirm_entry(*entry_);
     entry_.reset();
   } catch (const Error& error) {
     fail_task(error, exit_code);
