@@ -37,8 +37,14 @@ std::string join_path(const std::vector<std::string>& components) {
   return path.empty() ? "/" : path;
 }
 
-Error path_error(const std::string& target, std::string why) {
-  return {ErrorCode::image, fmt::format("cannot use '{}' in this image", target), std::move(why)};
+Error path_error(const std::string& target, std::string why, std::string fix = {}) {
+  return {ErrorCode::image, fmt::format("cannot use '{}' in this image", target), std::move(why), std::move(fix)};
+}
+
+/// What the kernel says about a place in the image; squashfs says EIO where its tables are broken.
+Error lookup_error(int error_number, const std::string& target, const std::string& place) {
+  return path_error(target, fmt::format("'{}': {}", place, strerrordesc_np(error_number)),
+                    error_number == EIO ? "the image is corrupt: copy or build it again" : "");
 }
 
 std::string read_link(int link, const std::string& target) {
@@ -66,7 +72,7 @@ ImagePath resolve_in_image(int root, const std::string& target) {
     if (!result.exists) continue;
     const UniqueFd entry(open_in_root(root, join_path(real), O_PATH | O_NOFOLLOW));
     if (!entry) {
-      if (errno != ENOENT) throw path_error(target, fmt::format("'{}': {}", join_path(real), strerrordesc_np(errno)));
+      if (errno != ENOENT) throw lookup_error(errno, target, join_path(real));
       result.exists = result.is_directory = false;
       continue;
     }
@@ -114,7 +120,7 @@ std::string read_image_file(int root, const std::string& path, const Credentials
   const UniqueFd place(open_in_root(root, path, O_PATH));
   if (!place) {
     if (errno == ENOENT || errno == ENOTDIR) return {};
-    throw path_error(path, strerrordesc_np(errno));
+    throw lookup_error(errno, path, path);
   }
   if (!S_ISREG(read_status(place.get(), path).st_mode)) throw path_error(path, "it is not a regular file");
   try {
