@@ -113,7 +113,9 @@ TEST_CASE_METHOD(VethPair, "a wait for the link ends when it comes up, or in tim
   run("ip link set nl1 down");
   const Link link = socket.find("nl0").value();
   CHECK_FALSE(socket.wait_until_running(link, 20));
-  const testing::Child other([] { std::system("(sleep 0.1; ip link set nl1 up) &"); });
+  const testing::Child other([] {
+    if (std::system("(sleep 0.1; ip link set nl1 up) &") != 0) _exit(1);
+  });
   CHECK(socket.wait_until_running(link, 5000));
   CHECK(socket.find("nl0")->running);
 }
