@@ -92,17 +92,17 @@ void adopt_environment_options() {
 }
 
 bool container_is_asked_for() {
-  if (const char* value = std::getenv(slurm_variable("container").c_str())) return *value != '\0';
   try {
     const std::string arguments = read_file(AT_FDCWD, "/proc/self/cmdline", std::size_t{4} << 20);
     for (std::size_t at = 0; at < arguments.size(); at = arguments.find('\0', at) + 1) {
       const std::string_view argument = std::string_view(arguments).substr(at);
-      if (argument.starts_with("--rdma-container") || argument.starts_with("--rdma-c")) return true;
+      if (argument.starts_with("--rdma-c")) return argument.substr(0, argument.find('\0')) != "--rdma-container=";
       if (arguments.find('\0', at) == std::string::npos) break;
     }
-  } catch (const Error&) {  // no /proc: then a failing rank ends the step only where the user said so
+  } catch (const Error&) {  // no /proc: then the variable must do
   }
-  return false;
+  const char* value = std::getenv(slurm_variable("container").c_str());
+  return value != nullptr && *value != '\0';
 }
 
 }  // namespace berth

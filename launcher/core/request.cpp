@@ -240,7 +240,8 @@ void apply_option(Request& request, std::string_view name, std::string_view valu
   if (value.size() > kLongestValue)
     refuse(name, value, fmt::format("it is over {} bytes", kLongestValue), "shorten it");
   if (value.find('\0') != std::string_view::npos) refuse(name, value, "it contains a NUL byte", "remove it");
-  if (value.empty() && !spec->argument.empty()) {
+  // No image turns off what the enclosing sbatch or salloc asked for.
+  if (value.empty() && !spec->argument.empty() && name != "container") {
     refuse(name, value, "its value is empty", fmt::format("write --rdma-{}={}", name, spec->argument));
   }
 

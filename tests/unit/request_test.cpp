@@ -75,6 +75,9 @@ TEST_CASE("The last value of an option counts", "[request]") {
   Request request = with("pool", "fast");
   apply_option(request, "pool", "slow");
   CHECK(request.pool == "slow");
+  Request off = with("container", "a.sqsh");
+  apply_option(off, "container", "");
+  CHECK(off.image.empty());
 }
 
 TEST_CASE("Mounts", "[request]") {
@@ -171,7 +174,7 @@ TEST_CASE("Values that are refused say what is accepted", "[request]") {
     CHECK_THAT(refusal("pool", bad), ContainsSubstring("not the name of a pool"));
   }
   CHECK_THAT(refusal("pool", std::string(65, 'a')), ContainsSubstring("not the name of a pool"));
-  CHECK_THAT(refusal("container", ""), ContainsSubstring("write --rdma-container=IMAGE"));
+  CHECK_THAT(refusal("pool", ""), ContainsSubstring("write --rdma-pool=NAME"));
 }
 
 TEST_CASE("Huge and binary values are refused, and messages stay short", "[request]") {
