@@ -210,6 +210,7 @@ json to_json_value(const Grant& grant) {
           {"pin_cpus", to_string(grant.pin_cpus)},
           {"pin_memory", to_string(grant.pin_memory)},
           {"working_directory", grant.working_directory},
+          {"working_directory_required", grant.working_directory_required},
           {"memlock", grant.memlock ? json(*grant.memlock) : json()},
           {"environment",
            {environment_to_json(grant.environment.defaults), environment_to_json(grant.environment.facts),
@@ -228,6 +229,7 @@ Grant parse_grant(const json& object) {
   grant.pin_cpus = reader.cpus("pin_cpus");
   grant.pin_memory = reader.cpus("pin_memory");
   grant.working_directory = reader.get<std::string>("working_directory");
+  grant.working_directory_required = reader.get<bool>("working_directory_required");
   if (const json memlock = reader.get<json>("memlock"); !memlock.is_null())
     grant.memlock = memlock.get<std::uint64_t>();
   const json environment = reader.get<json>("environment");

@@ -73,6 +73,7 @@ struct Grant {
   CpuSet pin_cpus;      ///< empty: do not pin
   CpuSet pin_memory;    ///< NUMA nodes; empty: leave the memory policy
   std::string working_directory;
+  bool working_directory_required = false;  ///< the user named it; else "/" will do where the container lacks it
   std::optional<std::uint64_t> memlock;
   RankEnvironment environment;
 };

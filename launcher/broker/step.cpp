@@ -33,6 +33,9 @@ namespace berth {
 
 namespace {
 
+/// How long leftover processes may take to die before their berth is quarantined.
+constexpr int kReleasePatienceMilliseconds = 2000;
+
 /// How long a step waits of its own accord for berths that are being emptied right now.
 constexpr unsigned kReleaseGraceSeconds = 5;
 
@@ -371,6 +374,7 @@ Grant Step::make_grant(const Rank& rank) const {
       if (node.cpus.intersects(plan.cpus)) grant.pin_memory.add(node.os_index);
   grant.working_directory =
       record_.request.working_directory.empty() ? working_directory_ : record_.request.working_directory;
+  grant.working_directory_required = !record_.request.working_directory.empty();
   grant.memlock = policy_.memlock;
   grant.environment = make_rank_environment(*plan_, plan, policy_, record_.request);
   grant.environment.facts.push_back(
@@ -409,7 +413,7 @@ void Step::release_finished(bool kill_leftovers) {
     berths_[finished[k]].held.reset();
   }
   try {
-    release(journal_, std::move(empty));
+    release(journal_, std::move(empty), kReleasePatienceMilliseconds, kill_leftovers ? 0 : 1);
   } catch (const Error& error) {
     syslog(LOG_ERR, "job %u.%u: %s", record_.job, record_.step, error.render().c_str());
   }

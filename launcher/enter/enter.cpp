@@ -100,8 +100,10 @@ void enter_as_user(Entry& entry, std::uint32_t uid, std::uint32_t gid, const std
   if (const auto port = parse_pmix_port(pmix_uri); port && entry.relay) offer_pmix_listener(entry.relay.get(), *port);
   if (!grant.pin_cpus.empty()) apply_affinity(grant.pin_cpus);
   if (!grant.pin_memory.empty()) apply_memory_nodes(grant.pin_memory);
-  if (chdir(grant.working_directory.c_str()) != 0 && chdir("/") != 0)
-    throw system_error(errno, fmt::format("cannot change to '{}'", grant.working_directory), "chdir");
+  if (chdir(grant.working_directory.c_str()) == 0) return;
+  if (grant.working_directory_required || chdir("/") != 0)
+    throw system_error(errno, fmt::format("cannot start in '{}'", grant.working_directory), "chdir",
+                       "give --rdma-workdir a directory of the image, or mount one there with --rdma-mount");
 }
 
 void confirm_entry(Entry& entry) { send_message(entry.broker.get(), {{"entered", true}}); }
