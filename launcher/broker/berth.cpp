@@ -79,8 +79,9 @@ std::string release(const Journal& journal, HeldBerth berth, int patience_ms) {
   return settle(journal, one, patience_ms).front();
 }
 
-std::vector<std::string> release(const Journal& journal, std::vector<HeldBerth> berths, int patience_ms) {
-  return settle(journal, berths, patience_ms);
+std::vector<std::string> release(const Journal& journal, std::vector<HeldBerth> berths, int patience_ms,
+                                 int empty_passes) {
+  return settle(journal, berths, patience_ms, empty_passes);
 }
 
 void unpark(const Journal& journal, const std::string& id) {

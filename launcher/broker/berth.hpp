@@ -35,8 +35,10 @@ std::vector<int> processes_in(const UniqueFd& netns);
 /// that cannot be emptied is quarantined. With Park::never the device goes home instead. Returns what was done, as
 /// Repair::action says it.
 std::string release(const Journal& journal, HeldBerth berth, int patience_ms = 2000);
-/// The same for many at once, which looks through /proc once for all of them.
-std::vector<std::string> release(const Journal& journal, std::vector<HeldBerth> berths, int patience_ms = 2000);
+/// The same for many at once, which looks through /proc once for all of them. `empty_passes`: how often the caller has
+/// just looked (read_processes_in_each()) and found nobody.
+std::vector<std::string> release(const Journal& journal, std::vector<HeldBerth> berths, int patience_ms = 2000,
+                                 int empty_passes = 0);
 
 /// Brings the device home as it was found (macvlan: deletes it) and forgets it. Throws Error{busy} if it is held,
 /// Error{usage} if it is not parked.

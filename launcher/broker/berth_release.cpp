@@ -64,7 +64,8 @@ std::vector<unsigned> wait_for_no_sockets(const std::vector<const UniqueFd*>& ne
   }
 }
 
-std::vector<std::string> settle(const Journal& journal, std::vector<HeldBerth>& berths, int patience_ms) {
+std::vector<std::string> settle(const Journal& journal, std::vector<HeldBerth>& berths, int patience_ms,
+                                int empty_passes) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(patience_ms);
   std::vector<std::uint64_t> inodes;
   std::vector<const UniqueFd*> netns;
@@ -75,7 +76,7 @@ std::vector<std::string> settle(const Journal& journal, std::vector<HeldBerth>& 
     berth.record.phase = Phase::releasing;
     journal.write(berth.record);
   }
-  const auto survivors = kill_processes_in_each(inodes, deadline);
+  const auto survivors = kill_processes_in_each(inodes, deadline, empty_passes);
   const auto sockets = wait_for_no_sockets(netns);
   std::vector<std::string> actions;
   for (std::size_t i = 0; i < berths.size(); ++i)

@@ -20,6 +20,7 @@ std::vector<std::vector<int>> read_processes_in_each(const std::vector<std::uint
 /// calling process is never killed, only reported. The caller keeps each netns open, so that its number stays its own.
 /// Throws Error{internal} if one of them is that of process 1: nobody means to kill the whole machine.
 std::vector<std::vector<int>> kill_processes_in_each(const std::vector<std::uint64_t>& netns_inodes,
-                                                     std::chrono::steady_clock::time_point deadline);
+                                                     std::chrono::steady_clock::time_point deadline,
+                                                     int empty_passes = 0);
 
 }  // namespace berth
