@@ -189,6 +189,7 @@ std::vector<HeldDevice> Journal::held_devices(bool check_locks) const {
     device.parked = record->netns_inode != 0;
     device.leased = check_locks ? is_locked(id) : record->phase == Phase::leased || record->phase == Phase::releasing;
     if (device.leased) device.holder = record->owner ? to_string(*record->owner) : "a process that is changing it";
+    if (device.leased && record->owner) device.job = record->owner->job;
     if (record->phase == Phase::quarantined) device.quarantined = record->reason;
     devices.push_back(std::move(device));
   }

@@ -2,12 +2,9 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/inotify.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -21,27 +18,13 @@ extern "C" {  // glibc 2.36 forgets to say so itself
 #include "launcher/broker/job_account.hpp"
 #include "launcher/broker/node_topology.hpp"
 #include "launcher/broker/step_socket.hpp"
-#include "launcher/core/environment.hpp"
 #include "launcher/image/rootfs.hpp"
 #include "launcher/system/mounts.hpp"
 #include "launcher/system/policy_file.hpp"
-#include "launcher/system/process.hpp"
 #include "launcher/system/sysfs.hpp"
 #include "launcher/system/user_database.hpp"
 
 namespace berth {
-
-namespace {
-
-/// How long leftover processes may take to die before their berth is quarantined.
-constexpr int kReleasePatienceMilliseconds = 2000;
-
-/// How long a step waits of its own accord for berths that are being emptied right now.
-constexpr unsigned kReleaseGraceSeconds = 5;
-
-ProcessIdentity own_identity() { return {getpid(), read_start_time(getpid())}; }
-
-}  // namespace
 
 Step::Step(UniqueFd control, UniqueFd listener, StepOptions options)
     : options_(std::move(options)),
@@ -241,147 +224,6 @@ void Step::on_pidfd(std::size_t index) {
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, rank.pidfd.get(), nullptr);
 }
 
-/// All ranks are known: plans, takes the devices and answers; called again while devices are awaited.
-void Step::decide() {
-  if (plan_ || over_) return;
-  if (!failure_) {
-    try {
-      prepare_rootfs();
-      const Lock node = journal_.lock_node();
-      PlanInput input{
-          .request = record_.request, .policy = policy_, .inventory = inventory_, .caller = caller_, .ranks = {}};
-      input.inventory.held = journal_.held_devices(true);
-      for (const Rank& rank : ranks_) input.ranks.push_back({rank.rank, rank.record.cpus});
-      const NodePlan plan = make_plan(input);
-      end_phase("plan");
-      take(plan);
-      end_phase("berths");
-    } catch (const Error& error) {
-      if (error.code == ErrorCode::busy && worth_waiting()) return await_devices(error);
-      failure_ = error;
-    }
-  }
-  changes_.reset();
-  deadline_.reset();
-  for (Rank& rank : ranks_)
-    if (rank.connection) answer(rank);
-}
-
-/// Parks and leases every berth of the plan, or none.
-void Step::take(const NodePlan& plan) {
-  LeaseOwner owner{.job = record_.job,
-                   .step = record_.step,
-                   .uid = record_.uid,
-                   .user = caller_.user,
-                   .ranks = {},
-                   .broker = own_identity()};
-  try {
-    for (std::size_t i = 0; i < plan.berths.size(); ++i) {
-      owner.ranks.clear();
-      for (const RankPlan& rank : plan.ranks)
-        if (rank.berth == i) owner.ranks.push_back(rank.rank);
-      berths_.emplace_back().held = park(journal_, plan.berths[i]);
-      lease(journal_, *berths_.back().held, owner);
-    }
-  } catch (...) {
-    std::vector<HeldBerth> taken;
-    for (TakenBerth& berth : berths_)
-      if (berth.held) taken.push_back(std::move(*berth.held));
-    berths_.clear();
-    release(journal_, std::move(taken));
-    throw;
-  }
-  for (std::size_t i = 0; i < ranks_.size(); ++i) ranks_[i].berth = plan.ranks[i].berth;
-  plan_ = plan;
-}
-
-bool Step::worth_waiting() {
-  if (deadline_) {
-    itimerspec left{};
-    timerfd_gettime(deadline_.get(), &left);
-    return left.it_value.tv_sec != 0 || left.it_value.tv_nsec != 0;
-  }
-  if (record_.request.wait_seconds > 0) return true;
-  return std::ranges::any_of(journal_.ids(), [this](const std::string& id) {
-    const auto record = journal_.read(id);
-    return record && record->phase == Phase::releasing;
-  });
-}
-
-void Step::await_devices(const Error& busy) {
-  if (deadline_) return;  // watching already; this was one more unsuccessful try
-  changes_ = UniqueFd(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
-  if (!changes_ ||
-      // Closing a lock is the last thing that a holder does, however it ends.
-      inotify_add_watch(changes_.get(), (journal_.state_directory() + "/locks").c_str(), IN_CLOSE_WRITE) < 0)
-    throw system_error(errno, "cannot wait for a device", "inotify_add_watch");
-  deadline_ = UniqueFd(timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC));
-  itimerspec when{};
-  when.it_value.tv_sec = std::max(record_.request.wait_seconds, kReleaseGraceSeconds);
-  if (!deadline_ || timerfd_settime(deadline_.get(), 0, &when, nullptr) != 0)
-    throw system_error(errno, "cannot wait for a device", "timerfd_settime");
-  watch(changes_.get(), Source::changes);
-  watch(deadline_.get(), Source::deadline);
-  if (record_.request.wait_seconds > 0 && ranks_.front().connection)
-    send_message(ranks_.front().connection.get(),
-                 {{"waiting", fmt::format("berth: waiting up to {} s: {}", record_.request.wait_seconds, busy.why)}});
-}
-
-void Step::answer(Rank& rank) {
-  if (rank.answered || rank.dead) return;
-  rank.answered = true;
-  try {
-    if (failure_) return send_message(rank.connection.get(), to_json_value(*failure_));
-    const Grant grant = make_grant(rank);
-    std::vector<int> fds;
-    if (grant.has_netns) fds.push_back(berths_[*rank.berth].held->netns.get());
-    if (grant.has_rootfs) fds.push_back(rootfs_.get());
-    auto [rank_end, relay_end] = make_socket_pair();
-    if (grant.has_relay) {
-      fds.push_back(rank_end.get());
-      send_message(relay_.control.get(), {{"berth", *rank.berth}}, {relay_end.get(), rank.pidfd.get()});
-    }
-    send_message(rank.connection.get(), to_json_value(grant), fds);
-  } catch (const Error& error) {
-    syslog(LOG_ERR, "job %u.%u rank %u: %s", record_.job, record_.step, rank.rank, error.render().c_str());
-    kill_ranks();
-  }
-}
-
-Grant Step::make_grant(const Rank& rank) const {
-  const auto local = static_cast<std::size_t>(&rank - ranks_.data());
-  const RankPlan& plan = plan_->ranks[local];
-  Grant grant;
-  grant.has_netns = rank.berth.has_value();
-  grant.has_rootfs = static_cast<bool>(rootfs_);
-  grant.has_relay = grant.has_netns;
-  grant.verbose = record_.request.verbose;
-  if (rank.berth) {
-    const BerthSpec& berth = plan_->berths[*rank.berth];
-    grant.device = berth.id;
-    std::vector<std::string> addresses;
-    for (const IpPrefix& address : berths_[*rank.berth].held->record.berth.addresses)
-      addresses.push_back(to_string(address));
-    grant.summary = fmt::format("rank {}: device {} as {} ({}), CPUs {}: {}", rank.rank, berth.id, berth.interface,
-                                fmt::join(addresses, ", "), to_string(plan.cpus), plan.reason);
-  } else {
-    grant.summary = fmt::format("rank {}: host network, CPUs {}: {}", rank.rank, to_string(plan.cpus), plan.reason);
-  }
-  if (local == 0) grant.summary += fmt::format("\nberth: {}: phases in ms: {}", plan_->host, phases_);
-  if (plan_->pin != Pin::off) grant.pin_cpus = plan.cpus;
-  if (plan_->pin == Pin::cpus_and_memory)
-    for (const NumaNode& node : inventory_.topology.numa_nodes)
-      if (node.cpus.intersects(plan.cpus)) grant.pin_memory.add(node.os_index);
-  grant.working_directory =
-      record_.request.working_directory.empty() ? working_directory_ : record_.request.working_directory;
-  grant.working_directory_required = !record_.request.working_directory.empty();
-  grant.memlock = policy_.memlock;
-  grant.environment = make_rank_environment(*plan_, plan, policy_, record_.request);
-  grant.environment.facts.push_back(
-      {EnvironmentChange::Action::set, "BERTH_IMAGE", image_ ? image_->path : std::string(kNoImage)});
-  return grant;
-}
-
 void Step::kill_ranks(std::optional<std::size_t> spared) {
   for (std::size_t i = 0; i < ranks_.size(); ++i)
     if (i != spared && ranks_[i].pidfd && !ranks_[i].dead)
@@ -390,33 +232,6 @@ void Step::kill_ranks(std::optional<std::size_t> spared) {
 
 bool Step::all_dead() const {
   return std::ranges::all_of(ranks_, [](const Rank& rank) { return rank.record.pid == 0 || rank.dead; });
-}
-
-/// Releases the berths whose ranks are all gone. A rank may have left children behind; as long as the step runs they
-/// may finish their work (Slurm ends them with the step), after it they are killed.
-void Step::release_finished(bool kill_leftovers) {
-  std::vector<std::size_t> finished;
-  std::vector<std::uint64_t> inodes;
-  for (std::size_t i = 0; i < berths_.size(); ++i) {
-    const bool in_use = std::ranges::any_of(ranks_, [i](const Rank& r) { return r.berth == i && !r.dead; });
-    if (!berths_[i].held || in_use || (!berths_[i].sockets_closed && !kill_leftovers)) continue;
-    finished.push_back(i);
-    inodes.push_back(berths_[i].held->record.netns_inode);
-  }
-  if (finished.empty()) return;
-  std::vector<HeldBerth> empty;
-  const auto processes =
-      kill_leftovers ? std::vector<std::vector<int>>(finished.size()) : read_processes_in_each(inodes);
-  for (std::size_t k = 0; k < finished.size(); ++k) {
-    if (!processes[k].empty()) continue;
-    empty.push_back(std::move(*berths_[finished[k]].held));
-    berths_[finished[k]].held.reset();
-  }
-  try {
-    release(journal_, std::move(empty), kReleasePatienceMilliseconds, kill_leftovers ? 0 : 1);
-  } catch (const Error& error) {
-    syslog(LOG_ERR, "job %u.%u: %s", record_.job, record_.step, error.render().c_str());
-  }
 }
 
 }  // namespace berth

@@ -72,6 +72,7 @@ struct HeldDevice {
   bool leased = false;
   std::string holder;       ///< "job 4711.0 (alice)"; empty if not leased
   std::string quarantined;  ///< the reason; empty: healthy
+  std::uint32_t job = 0;    ///< of the holder; 0: none
   bool operator==(const HeldDevice&) const = default;
 };
 

@@ -158,6 +158,17 @@ std::vector<const Candidate*> choose_subset(const Topology& topology, const std:
   return subset;
 }
 
+/// How many of these devices other steps of the same job hold.
+std::size_t count_held(const PlanInput& input, const std::vector<Candidate>& candidates) {
+  std::size_t count = 0;
+  for (const HeldDevice& held : input.inventory.held)
+    if (held.job == input.job && std::any_of(candidates.begin(), candidates.end(), [&](const Candidate& candidate) {
+          return candidate.berth.id == held.device_id;
+        }))
+      ++count;
+  return count;
+}
+
 /// The devices that the ranks are to be placed on, or an Error that says what stands in the way.
 std::vector<const Candidate*> choose_devices(const PlanInput& input, const PoolGrant& grant,
                                              const std::vector<Candidate>& candidates,
@@ -165,11 +176,15 @@ std::vector<const Candidate*> choose_devices(const PlanInput& input, const PoolG
   if (candidates.empty()) throw_no_device(*grant.pool, input.inventory);
   const bool one_for_all = input.request.net == NetScope::node;
   const std::size_t needed = one_for_all || input.request.share ? 1 : input.ranks.size();
-  if (grant.max_devices && *grant.max_devices < needed) {
+  const std::size_t held = input.job == 0 ? 0 : count_held(input, candidates);
+  const std::size_t allowance =
+      grant.max_devices ? *grant.max_devices - std::min<std::size_t>(held, *grant.max_devices) : candidates.size();
+  if (grant.max_devices && allowance < needed) {
     throw Error(ErrorCode::policy,
                 fmt::format("cannot give {} a device each from pool \"{}\"", ranks_text(needed), grant.pool->name),
-                fmt::format("the rule that allows it to {} gives a job at most {} per node (max_devices)",
-                            input.caller.user, devices_text(*grant.max_devices)),
+                fmt::format("the rule that allows it to {} gives a job at most {} per node (max_devices){}",
+                            input.caller.user, devices_text(*grant.max_devices),
+                            held > 0 ? fmt::format(", and other steps of this job hold {}", held) : ""),
                 *grant.max_devices == 0 ? "ask the administrator"
                                         : "use fewer ranks per node, let ranks share devices (--rdma-share), or one "
                                           "device for the node (--rdma-net=node)");
@@ -180,7 +195,7 @@ std::vector<const Candidate*> choose_devices(const PlanInput& input, const PoolG
   }
   if (free.size() < needed) throw_too_few(input, *grant.pool, candidates, needed);
 
-  const std::size_t limit = one_for_all ? 1 : grant.max_devices.value_or(static_cast<unsigned>(free.size()));
+  const std::size_t limit = one_for_all ? 1 : std::min(allowance, free.size());
   const bool limit_matters = limit < std::min(free.size(), input.ranks.size()) || (one_for_all && free.size() > 1);
   return limit_matters ? choose_subset(input.inventory.topology, allowed, free, limit) : free;
 }

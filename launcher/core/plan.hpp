@@ -25,6 +25,7 @@ struct PlanInput {
   Inventory inventory;
   Caller caller;
   std::vector<LocalRank> ranks;  ///< in local order: position = local rank
+  std::uint32_t job = 0;         ///< what its other steps hold counts against max_devices; 0: no job
 };
 
 /// A device in its netns, as it has to be when a rank enters. Enough to park it and to recognise it later.

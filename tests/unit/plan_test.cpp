@@ -223,6 +223,27 @@ TEST_CASE("max_devices limits devices, not ranks", "[plan]") {
   for (const RankPlan& rank : plan.ranks) CHECK(plan.berths[*rank.berth].numa_node == rank.numa_node);
 }
 
+TEST_CASE("max_devices counts what other steps of the same job hold", "[plan]") {
+  PlanInput input = two_socket_input(1);
+  AllowRule rule;
+  rule.max_devices = 2;
+  input.policy.allow = {rule};
+  input.job = 7;
+  const std::string first = make_plan(input).berths.front().id;
+  const auto hold = [&](const std::string& id, std::uint32_t job) {
+    input.inventory.held.push_back({id, true, true, "job", "", job});
+  };
+  hold(first, 7);
+  const std::string second = make_plan(input).berths.front().id;
+  CHECK(second != first);
+  hold(second, 8);  // another job's
+  const std::string third = make_plan(input).berths.front().id;
+  hold(third, 7);
+  const Error error = refusal(input);
+  CHECK(error.code == ErrorCode::policy);
+  CHECK_THAT(error.why, ContainsSubstring("other steps of this job hold 2"));
+}
+
 TEST_CASE("A network namespace per node: one device for all ranks, CPUs for each", "[plan]") {
   PlanInput input = two_socket_input(4);
   input.request.net = NetScope::node;
