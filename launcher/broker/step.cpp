@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -25,6 +26,13 @@ extern "C" {  // glibc 2.36 forgets to say so itself
 #include "launcher/system/user_database.hpp"
 
 namespace berth {
+
+namespace {
+
+/// A killed process is gone at once, unless it hangs in the kernel; its sockets then have their berths rebuilt.
+constexpr int kRelayPatienceMilliseconds = 1000;
+
+}  // namespace
 
 Step::Step(UniqueFd control, UniqueFd listener, StepOptions options)
     : options_(std::move(options)),
@@ -67,8 +75,16 @@ void Step::run() {
     for (int i = 0; i < n; ++i) handle(static_cast<Source>(events[i].data.u64 >> 32), events[i].data.u64 & 0xffffffffU);
     release_finished(false);
   }
+  end_relay();
   release_finished(true);
   remove_step_directory(step_directory(options_.state_directory, record_.job, record_.step));
+}
+
+// Not by closing its socket: the relay is the user's, who can stop it, and then it would hold its sockets for ever.
+void Step::end_relay() {
+  pidfd_send_signal(relay_.pidfd.get(), SIGKILL, nullptr, 0);
+  pollfd ended{relay_.pidfd.get(), POLLIN, 0};
+  while (poll(&ended, 1, kRelayPatienceMilliseconds) < 0 && errno == EINTR) continue;
 }
 
 void Step::handle(Source source, std::size_t index) {

@@ -49,6 +49,7 @@ class Step {
   enum class Source : std::uint64_t { control, listener, relay, changes, deadline, connection, pidfd };
 
   void watch(int fd, Source source, std::size_t index = 0);
+  void end_relay();
   void handle(Source source, std::size_t index);
   void prepare();
   void mount();
