@@ -103,7 +103,7 @@ void bring_in(LinkSocket& host, const LeaseRecord& record, const UniqueFd& netns
 std::optional<Link> find_on_host(LinkSocket& host, const LeaseRecord& record) {
   if (record.berth.pci) return host.find(read_host_netdev(record.berth));
   for (const std::string& name : {record.original.name, record.berth.interface})
-    if (const auto link = host.find(name); link && link->mac == record.original.mac) return link;
+    if (auto link = host.find(name); link && link->mac == record.original.mac) return link;
   return std::nullopt;
 }
 

@@ -106,7 +106,7 @@ std::vector<std::string> choose_parked(const Journal& journal, const std::vector
                 all ? "--all and names were both given" : "neither a name nor --all was given",
                 "name pools or devices, or say --all");
   }
-  const std::vector<std::string> parked = journal.ids();
+  std::vector<std::string> parked = journal.ids();
   if (all) return parked;
   std::vector<std::string> chosen;
   for (const std::string& name : names) {

@@ -55,7 +55,7 @@ std::string_view architecture_name(std::string_view code) {
   constexpr std::string_view names[] = {"unknown", "386",    "amd64",  "arm",      "arm64", "ppc64",  "ppc64le",
                                         "mips",    "mipsle", "mips64", "mips64le", "s390x", "riscv64"};
   if (code.size() != 2 || code[0] < '0' || code[0] > '9' || code[1] < '0' || code[1] > '9') return "unknown";
-  const auto index = static_cast<std::size_t>((code[0] - '0') * 10 + (code[1] - '0'));
+  const auto index = static_cast<std::size_t>(code[0] - '0') * 10 + static_cast<std::size_t>(code[1] - '0');
   return index < std::size(names) ? names[index] : "unknown";
 }
 
