@@ -23,7 +23,7 @@ constexpr char kError = 'E';
 
 // An Error as one record: tag, code, and three texts each behind a zero byte. Texts are cut so that the record fits.
 std::string encode_error(const Error& error) {
-  constexpr std::size_t text_limit = 8192;
+  static constexpr std::size_t text_limit = 8192;
   const auto field = [](const std::string& text) { return text.substr(0, std::min(text_limit, text.find('\0'))); };
   std::string record{kError, static_cast<char>('0' + static_cast<int>(error.code))};
   record += field(error.what_text) + '\0' + field(error.why) + '\0' + field(error.fix);
