@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <catch2/catch_test_macros.hpp>
+#include <filesystem>
 #include <optional>
 #include <string>
 
@@ -158,11 +159,16 @@ TEST_CASE_METHOD(RelaySite, "a rank does not outlive its broker") {
 
 TEST_CASE_METHOD(RelaySite, "the relay has the user's rights and none of the broker's descriptors") {
   offer();
-  const std::string status = read_file(AT_FDCWD, "/proc/" + std::to_string(pid_of(relay_.pidfd)) + "/status");
+  const UniqueFd client = connect_as_rank();
+  const UniqueFd server = accept_as_server();  // it serves, so it has dropped its rights
+  const std::string process = "/proc/" + std::to_string(pid_of(relay_.pidfd));
+  const std::string status = read_file(AT_FDCWD, process + "/status");
   CHECK(status.find("Uid:\t4242\t4242\t4242\t4242") != std::string::npos);
   CHECK(status.find("CapEff:\t0000000000000000") != std::string::npos);
   CHECK(status.find("CapBnd:\t0000000000000000") != std::string::npos);
   CHECK(status.find("NoNewPrivs:\t1") != std::string::npos);
+  for (const auto& entry : std::filesystem::directory_iterator(process + "/fd"))
+    CHECK_FALSE(std::filesystem::read_symlink(entry).string().starts_with("net:["));  // as netns_ was open at its fork
 }
 
 }  // namespace
