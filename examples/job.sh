@@ -5,7 +5,7 @@
 #
 #SBATCH --job-name=solver
 #SBATCH --nodes=2
-#SBATCH --ntasks-per-node=4
+#SBATCH --ntasks-per-node=2
 #SBATCH --time=00:10:00
 set -euo pipefail
 
