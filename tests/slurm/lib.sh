@@ -28,6 +28,7 @@ machine() {
   compgen -G '/sys/block/loop*/loop/backing_file' | sed 's/^/loop /' || true
   compgen -G '/sys/fs/cgroup/*/berth_*' | sed 's/^/cgroup /' || true
   compgen -G '/run/berth/*' | sed 's/^/state /' || true
+  getent passwd | sed -n 's/^\(berth-test[^:]*\):.*/user \1/p'
 }
 
 begin() {
@@ -47,9 +48,14 @@ clean_up() {
   for dir in "$work"/cluster*; do
     [[ ! -e $dir/cluster ]] || "$slurm_tests/cluster" down "$dir" || true
   done
-  userdel "$test_user" 2>/dev/null || true
+  # An srun whose slurmstepd was killed waits for ever, and a user with processes cannot be removed.
+  pgrep -u "$test_user" | xargs --no-run-if-empty kill -KILL 2>/dev/null || true
+  eventually user_has_no_process || true
+  userdel "$test_user" || true
   rm -rf --one-file-system -- "$work"
 }
+
+user_has_no_process() { ! pgrep -u "$test_user" >/dev/null; }
 
 start_cluster() { "$slurm_tests/cluster" up "$cluster_dir" "$@"; }
 
