@@ -38,7 +38,7 @@ void add_global_options(CLI::App& app, GlobalOptions& options) {
       ->type_name("DIR")
       ->capture_default_str()
       ->group(kGroup);
-  app.add_option("--node", options.node, "name of this node, which addresses are made from")
+  app.add_option("--node-name", options.node, "name of this node, which addresses are made from")
       ->type_name("NAME")
       ->capture_default_str()
       ->group(kGroup);

@@ -54,7 +54,7 @@ berths = 4
 addresses = ["10.77.0.0/16"]
 nodes = "n[1-4]"
 TOML
-node=(--policy "$work/policy.toml" --state "$work/state" --sysfs "$work/root" --node n2)
+node=(--policy "$work/policy.toml" --state "$work/state" --sysfs "$work/root" --node-name n2)
 
 run "$berth" --version
 check "--version answers" test "$code" = 0

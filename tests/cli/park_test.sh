@@ -38,7 +38,7 @@ berths = 1
 park = "never"
 TOML
 chmod 644 /run/policy.toml
-node=(--policy /run/policy.toml --state /run/berth --node n2)
+node=(--policy /run/policy.toml --state /run/berth --node-name n2)
 links_before=$(ip -br link | sort)
 
 run "$berth" park --boot "${node[@]}"

@@ -150,7 +150,7 @@ on_node() { "$slurm_tests/cluster" exec "$cluster_dir" "$@"; }
 berth_on() {
   local node=$1
   shift
-  on_node "$node" "$work/bin/berth" --policy "$policy" --node "$node" "$@"
+  on_node "$node" "$work/bin/berth" --policy "$policy" --node-name "$node" "$@"
 }
 
 # What of Berth lives on the cluster's nodes, apart from parked berths.

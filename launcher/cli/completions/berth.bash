@@ -1,12 +1,12 @@
 # Completion of `berth` for bash.
 _berth() {
   local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} verb='' i
-  local global='--policy --state --node --sysfs --json --verbose --help --version'
+  local global='--policy --state --node-name --sysfs --json --verbose --help --version'
   local verbs='devices leases park plan policy repair unpark version'
 
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
-      --policy | --state | --node | --sysfs) ((i++)) ;;
+      --policy | --state | --node-name | --sysfs) ((i++)) ;;
       -*) ;;
       *)
         verb=${COMP_WORDS[i]}
@@ -20,7 +20,7 @@ _berth() {
     --state | --sysfs | --workdir) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
     --pin) mapfile -t COMPREPLY < <(compgen -W 'off cpus cpus+mem' -- "$word"); return ;;
     --net) mapfile -t COMPREPLY < <(compgen -W 'rank node host' -- "$word"); return ;;
-    --node | --pool | --mount | --env | --wait | --ranks | -n | --cpu-mask | --job) return ;;
+    --node-name | --pool | --mount | --env | --wait | --ranks | -n | --cpu-mask | --job) return ;;
   esac
 
   local words=''
