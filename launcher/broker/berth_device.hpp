@@ -1,4 +1,5 @@
-// A device's way into its berth and home again. The callers hold the device's lock.
+// Berths of devices that this process has locked: set up, taken down, rebuilt. How a device moves is device_moves'
+// business.
 #pragma once
 
 #include "launcher/broker/journal.hpp"
@@ -28,8 +29,5 @@ bool has_device(const BerthSpec& berth, const UniqueFd& netns, bool with_link);
 
 /// Records why the device must not be used.
 void quarantine(const Journal& journal, LeaseRecord& record, const Error& error);
-
-/// The MAC address of a macvlan berth: locally administered, and the same whenever `host` makes `id`.
-MacAddress make_mac_address(std::string_view host, std::string_view id);
 
 }  // namespace berth

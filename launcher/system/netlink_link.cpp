@@ -27,30 +27,7 @@ namespace berth {
 
 namespace {
 
-constexpr int kRedumps = 8;
-
-struct FreeMessage {
-  void operator()(nl_msg* message) const { nlmsg_free(message); }
-};
-using Message = std::unique_ptr<nl_msg, FreeMessage>;
-
-template <typename Header>
-Message make_message(int type, int flags, const Header& header) {
-  Message message(nlmsg_alloc_simple(type, flags | NLM_F_REQUEST));
-  Header copy = header;
-  if (!message || nlmsg_append(message.get(), &copy, sizeof copy, NLMSG_ALIGNTO) < 0)
-    throw Error(ErrorCode::host, "cannot speak netlink", "out of memory");
-  return message;
-}
-
-void put(const Message& message, int attribute, const void* data, std::size_t size) {
-  if (nla_put(message.get(), attribute, static_cast<int>(size), data) < 0)
-    throw Error(ErrorCode::host, "cannot speak netlink", "message too long");
-}
-void put(const Message& message, int attribute, unsigned value) { put(message, attribute, &value, sizeof value); }
-void put(const Message& message, int attribute, const std::string& text) {
-  put(message, attribute, text.c_str(), text.size() + 1);
-}
+constexpr int kRetries = 8;
 
 ifinfomsg link_header(unsigned index) {
   ifinfomsg header{};
@@ -63,11 +40,6 @@ unsigned char address_family(const IpPrefix& address) {
   return address.family == IpPrefix::Family::v4 ? AF_INET : AF_INET6;
 }
 
-std::string parse_text(const nlattr* attribute) {
-  const char* text = static_cast<const char*>(nla_data(attribute));
-  return {text, strnlen(text, static_cast<std::size_t>(nla_len(attribute)))};
-}
-
 Link parse_link(nlmsghdr* header) {
   const auto* info = static_cast<const ifinfomsg*>(nlmsg_data(header));
   Link link;
@@ -77,7 +49,7 @@ Link parse_link(nlmsghdr* header) {
   link.carrier = (info->ifi_flags & IFF_LOWER_UP) != 0;
   nlattr* attributes[IFLA_MAX + 1] = {};
   nlmsg_parse(header, sizeof(ifinfomsg), attributes, IFLA_MAX, nullptr);
-  if (attributes[IFLA_IFNAME]) link.name = parse_text(attributes[IFLA_IFNAME]);
+  if (attributes[IFLA_IFNAME]) link.name = parse_netlink_text(attributes[IFLA_IFNAME]);
   if (attributes[IFLA_MTU]) link.mtu = nla_get_u32(attributes[IFLA_MTU]);
   if (attributes[IFLA_MASTER]) link.master = nla_get_u32(attributes[IFLA_MASTER]);
   if (const nlattr* mac = attributes[IFLA_ADDRESS]; mac && nla_len(mac) == static_cast<int>(link.mac.size()))
@@ -85,11 +57,11 @@ Link parse_link(nlmsghdr* header) {
   if (attributes[IFLA_LINKINFO])
     if (const nlattr* kind = nla_find(static_cast<nlattr*>(nla_data(attributes[IFLA_LINKINFO])),
                                       nla_len(attributes[IFLA_LINKINFO]), IFLA_INFO_KIND))
-      link.kind = parse_text(kind);
+      link.kind = parse_netlink_text(kind);
   if (const nlattr* list = attributes[IFLA_PROP_LIST]) {
     int left = nla_len(list);
     for (auto* name = static_cast<nlattr*>(nla_data(list)); nla_ok(name, left); name = nla_next(name, &left))
-      if (nla_type(name) == IFLA_ALT_IFNAME) link.altnames.push_back(parse_text(name));
+      if (nla_type(name) == IFLA_ALT_IFNAME) link.altnames.push_back(parse_netlink_text(name));
   }
   return link;
 }
@@ -113,16 +85,6 @@ std::optional<IpPrefix> parse_address(nlmsghdr* header, unsigned index) {
   return address;
 }
 
-/// The kernel's extended acknowledgement, which follows the (capped) error message.
-std::string parse_kernel_words(nlmsghdr* header) {
-  if (!(header->nlmsg_flags & NLM_F_ACK_TLVS)) return {};
-  const int skip = static_cast<int>(sizeof(nlmsgerr));
-  if (nlmsg_datalen(header) <= skip) return {};
-  const auto* words = nla_find(reinterpret_cast<nlattr*>(static_cast<char*>(nlmsg_data(header)) + NLMSG_ALIGN(skip)),
-                               nlmsg_datalen(header) - skip, NLMSGERR_ATTR_MSG);
-  return words ? parse_text(words) : std::string{};
-}
-
 const char* choose_fix(int error_number) {
   switch (error_number) {
     case EPERM:
@@ -141,90 +103,26 @@ const char* choose_fix(int error_number) {
 
 }  // namespace
 
-void LinkSocket::Free::operator()(nl_sock* socket) const { nl_socket_free(socket); }
-
-LinkSocket::LinkSocket() : socket_(nl_socket_alloc()) {
-  if (!socket_) throw Error(ErrorCode::host, "cannot open a netlink socket", "out of memory");
-  if (const int result = nl_connect(socket_.get(), NETLINK_ROUTE); result < 0)
-    throw Error(ErrorCode::host, "cannot open a netlink socket", nl_geterror(result));
-  const int one = 1;
-  const int fd = nl_socket_get_fd(socket_.get());
-  // Both only make messages better and shorter: older kernels may refuse them.
-  setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &one, sizeof one);
-  setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &one, sizeof one);
-}
+LinkSocket::LinkSocket() : socket_(NETLINK_ROUTE) {}
 
 LinkSocket LinkSocket::in_netns(const UniqueFd& netns) {
   const NetnsGuard inside(netns);
   return {};
 }
 
-int LinkSocket::receive(unsigned sequence, bool is_dump, const OnMessage& on_message) {
-  alignas(nlmsghdr) char buffer[65536];
-  bool interrupted = false;
-  for (;;) {
-    const ssize_t size = recv(nl_socket_get_fd(socket_.get()), buffer, sizeof buffer, 0);
-    if (size < 0 && errno == EINTR) continue;
-    if (size < 0) return errno;
-    auto left = static_cast<int>(size);
-    for (auto* header = reinterpret_cast<nlmsghdr*>(buffer); nlmsg_ok(header, left);
-         header = nlmsg_next(header, &left)) {
-      // Events, and the rest of an answer that was given up, are not ours.
-      if (header->nlmsg_seq != sequence || header->nlmsg_pid != nl_socket_get_local_port(socket_.get())) continue;
-      if (header->nlmsg_flags & NLM_F_DUMP_INTR) interrupted = true;
-      if (header->nlmsg_type == NLMSG_ERROR) {
-        const int error_number = -static_cast<const nlmsgerr*>(nlmsg_data(header))->error;
-        kernel_words_ = error_number ? parse_kernel_words(header) : std::string{};
-        return error_number;
-      }
-      if (header->nlmsg_type == NLMSG_DONE) return interrupted ? EINTR : 0;
-      if (on_message) on_message(header);
-    }
-    if (!is_dump && size == 0) return EIO;
-  }
-}
-
-int LinkSocket::transact(nl_msg* message, const OnMessage& on_message) {
-  const int flags = nlmsg_hdr(message)->nlmsg_flags;
-  const bool is_dump = (flags & NLM_F_DUMP) == NLM_F_DUMP;
-  if (!is_dump) nlmsg_hdr(message)->nlmsg_flags = static_cast<std::uint16_t>(flags | NLM_F_ACK);
-  kernel_words_.clear();
-  nl_complete_msg(socket_.get(), message);
-  if (const int result = nl_send(socket_.get(), message); result < 0) {
-    kernel_words_ = nl_geterror(result);
-    return EIO;
-  }
-  return receive(nlmsg_hdr(message)->nlmsg_seq, is_dump, on_message);
-}
-
-int LinkSocket::dump(const std::function<nl_msg*()>& make, const std::function<void()>& restart,
-                     const OnMessage& on_message) {
-  int error_number = 0;
-  for (int attempt = 0; attempt < kRedumps; ++attempt) {
-    restart();
-    const Message message(make());
-    error_number = transact(message.get(), on_message);
-    // A list that changed while it was read, or lost a part, must not be acted upon.
-    if (error_number != EINTR && error_number != ENOBUFS) break;
-  }
-  return error_number;
-}
-
 void LinkSocket::apply(nl_msg* message, std::string what) {
-  const int error_number = transact(message, {});
+  const int error_number = socket_.transact(message, {});
   if (error_number == 0) return;
-  throw system_error(error_number, std::move(what),
-                     kernel_words_.empty() ? "netlink" : fmt::format("netlink says '{}'", kernel_words_),
-                     choose_fix(error_number));
+  throw system_error(error_number, std::move(what), socket_.origin(), choose_fix(error_number));
 }
 
 std::optional<Link> LinkSocket::find(unsigned index, const std::string& name) {
   std::optional<Link> found;
   int error_number = 0;
-  for (int attempt = 0; attempt < kRedumps; ++attempt) {
-    const Message message = make_message(RTM_GETLINK, 0, link_header(index));
+  for (int attempt = 0; attempt < kRetries; ++attempt) {
+    const NetlinkMessage message = make_netlink_message(RTM_GETLINK, 0, link_header(index));
     if (index == 0) put(message, IFLA_IFNAME, name);
-    error_number = transact(message.get(), [&](nlmsghdr* header) { found = parse_link(header); });
+    error_number = socket_.transact(message.get(), [&](nlmsghdr* header) { found = parse_link(header); });
     if (error_number != ENOBUFS) break;
   }
   if (error_number == ENODEV) return std::nullopt;
@@ -242,16 +140,24 @@ std::optional<Link> LinkSocket::find(const std::string& name) {
 }
 std::optional<Link> LinkSocket::find(unsigned index) { return index ? find(index, {}) : std::nullopt; }
 
+Link LinkSocket::get(const std::string& name) {
+  auto link = find(name);
+  if (!link)
+    throw Error(ErrorCode::host, fmt::format("cannot find network device '{}'", name), "it has vanished meanwhile");
+  return *std::move(link);
+}
+
 std::vector<Link> LinkSocket::list() {
   std::vector<Link> links;
-  const int error_number = dump([] { return make_message(RTM_GETLINK, NLM_F_DUMP, link_header(0)).release(); },
-                                [&] { links.clear(); }, [&](nlmsghdr* header) { links.push_back(parse_link(header)); });
+  const int error_number =
+      socket_.dump([] { return make_netlink_message(RTM_GETLINK, NLM_F_DUMP, link_header(0)); }, [&] { links.clear(); },
+                   [&](nlmsghdr* header) { links.push_back(parse_link(header)); });
   if (error_number != 0) throw system_error(error_number, "cannot list network devices", "netlink");
   return links;
 }
 
 void LinkSocket::create_macvlan(const MacvlanSpec& spec) {
-  const Message message = make_message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, link_header(0));
+  const NetlinkMessage message = make_netlink_message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, link_header(0));
   put(message, IFLA_IFNAME, spec.name);
   put(message, IFLA_LINK, spec.parent);
   put(message, IFLA_ADDRESS, spec.mac.data(), spec.mac.size());
@@ -272,7 +178,7 @@ void LinkSocket::change(const Link& link, const LinkChange& change) {
     header.ifi_change = IFF_UP;
     header.ifi_flags = *change.up ? IFF_UP : 0;
   }
-  const Message message = make_message(RTM_NEWLINK, 0, header);
+  const NetlinkMessage message = make_netlink_message(RTM_NEWLINK, 0, header);
   if (change.name) put(message, IFLA_IFNAME, *change.name);
   if (change.mtu) put(message, IFLA_MTU, *change.mtu);
   if (change.mac) put(message, IFLA_ADDRESS, change.mac->data(), change.mac->size());
@@ -291,17 +197,17 @@ void LinkSocket::change(const Link& link, const LinkChange& change) {
 }
 
 void LinkSocket::remove(const Link& link) {
-  const Message message = make_message(RTM_DELLINK, 0, link_header(link.index));
+  const NetlinkMessage message = make_netlink_message(RTM_DELLINK, 0, link_header(link.index));
   apply(message.get(), fmt::format("cannot delete network device '{}'", link.name));
 }
 
 std::vector<IpPrefix> LinkSocket::addresses(const Link& link) {
   std::vector<IpPrefix> found;
   const int error_number =
-      dump([] { return make_message(RTM_GETADDR, NLM_F_DUMP, ifaddrmsg{}).release(); }, [&] { found.clear(); },
-           [&](nlmsghdr* header) {
-             if (const auto address = parse_address(header, link.index)) found.push_back(*address);
-           });
+      socket_.dump([] { return make_netlink_message(RTM_GETADDR, NLM_F_DUMP, ifaddrmsg{}); }, [&] { found.clear(); },
+                   [&](nlmsghdr* header) {
+                     if (const auto address = parse_address(header, link.index)) found.push_back(*address);
+                   });
   if (error_number != 0)
     throw system_error(error_number, fmt::format("cannot list the addresses of '{}'", link.name), "netlink");
   return found;
@@ -314,7 +220,7 @@ void LinkSocket::change_address(const Link& link, const IpPrefix& address, int t
   header.ifa_index = link.index;
   const bool v4 = address.family == IpPrefix::Family::v4;
   if (!v4 && type == RTM_NEWADDR) header.ifa_flags = IFA_F_NODAD;
-  const Message message = make_message(type, flags, header);
+  const NetlinkMessage message = make_netlink_message(type, flags, header);
   put(message, IFA_LOCAL, address.bytes.data(), address_size(address));
   put(message, IFA_ADDRESS, address.bytes.data(), address_size(address));
   if (v4 && type == RTM_NEWADDR && address.prefix_length < 31) {
@@ -328,14 +234,12 @@ void LinkSocket::change_address(const Link& link, const IpPrefix& address, int t
   }
   const std::string what =
       fmt::format("cannot {} '{}' {} '{}'", verb, to_string(address), type == RTM_NEWADDR ? "to" : "from", link.name);
-  const int error_number = transact(message.get(), {});
+  const int error_number = socket_.transact(message.get(), {});
   if (error_number == 0) return;
   if (!v4 && (error_number == EACCES || error_number == EPERM || error_number == EOPNOTSUPP))
     throw Error(ErrorCode::host, what, "IPv6 is disabled in the kernel or by net.ipv6.conf.*.disable_ipv6",
                 "enable IPv6, or remove the IPv6 range from the pool's addresses");
-  throw system_error(error_number, what,
-                     kernel_words_.empty() ? "netlink" : fmt::format("netlink says '{}'", kernel_words_),
-                     error_number == EEXIST ? "" : choose_fix(error_number));
+  throw system_error(error_number, what, socket_.origin(), error_number == EEXIST ? "" : choose_fix(error_number));
 }
 
 void LinkSocket::add_address(const Link& link, const IpPrefix& address) {
@@ -352,7 +256,7 @@ void LinkSocket::add_default_route(const Link& link, const IpPrefix& gateway) {
   header.rtm_protocol = RTPROT_STATIC;
   header.rtm_scope = RT_SCOPE_UNIVERSE;
   header.rtm_type = RTN_UNICAST;
-  const Message message = make_message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, header);
+  const NetlinkMessage message = make_netlink_message(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, header);
   put(message, RTA_GATEWAY, gateway.bytes.data(), address_size(gateway));
   put(message, RTA_OIF, link.index);
   apply(message.get(), fmt::format("cannot route from '{}' through gateway {}", link.name, address_to_string(gateway)));
@@ -364,10 +268,10 @@ bool LinkSocket::wait_until_running(const Link& link, int timeout_ms) {
     return now && now->running;
   };
   if (is_running()) return true;
-  if (nl_socket_add_membership(socket_.get(), RTNLGRP_LINK) < 0) return false;
+  if (!socket_.join(RTNLGRP_LINK)) return false;
   using Clock = std::chrono::steady_clock;
   const auto deadline = Clock::now() + std::chrono::milliseconds(timeout_ms);
-  const int fd = nl_socket_get_fd(socket_.get());
+  const int fd = socket_.fd();
   bool running = is_running();  // again: it may have come up before the membership
   while (!running) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
@@ -379,7 +283,7 @@ bool LinkSocket::wait_until_running(const Link& link, int timeout_ms) {
     }
     running = is_running();
   }
-  nl_socket_drop_membership(socket_.get(), RTNLGRP_LINK);
+  socket_.leave(RTNLGRP_LINK);
   return running;
 }
 

@@ -1,8 +1,6 @@
 // Network devices through rtnetlink: look up, create, change, address, move.
 #pragma once
 
-#include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -10,10 +8,7 @@
 
 #include "launcher/core/values.hpp"
 #include "launcher/system/fd.hpp"
-
-struct nl_msg;
-struct nl_sock;
-struct nlmsghdr;
+#include "launcher/system/netlink_socket.hpp"
 
 namespace berth {
 
@@ -50,8 +45,8 @@ struct MacvlanSpec {
   int netns = -1;    ///< descriptor of the netns to create it in
 };
 
-/// An rtnetlink socket. It speaks of the netns in which it was opened, wherever the thread goes later; while it is open
-/// it counts as a socket of that netns. All functions throw Error{host} that names the device.
+/// An rtnetlink socket (see NetlinkSocket for which netns it speaks of). All functions throw Error{host} that names the
+/// device.
 class LinkSocket {
  public:
   LinkSocket();  ///< in the calling thread's netns
@@ -60,6 +55,8 @@ class LinkSocket {
 
   [[nodiscard]] std::optional<Link> find(const std::string& name);
   [[nodiscard]] std::optional<Link> find(unsigned index);
+  /// find(), but throws if there is none.
+  [[nodiscard]] Link get(const std::string& name);
   [[nodiscard]] std::vector<Link> list();
 
   void create_macvlan(const MacvlanSpec& spec);
@@ -77,21 +74,11 @@ class LinkSocket {
   bool wait_until_running(const Link& link, int timeout_ms);
 
  private:
-  struct Free {
-    void operator()(nl_sock* socket) const;
-  };
-  using OnMessage = std::function<void(nlmsghdr*)>;
-
   [[nodiscard]] std::optional<Link> find(unsigned index, const std::string& name);
-  int transact(nl_msg* message, const OnMessage& on_message);
-  int dump(const std::function<nl_msg*()>& make_message, const std::function<void()>& restart,
-           const OnMessage& on_message);
-  int receive(unsigned sequence, bool is_dump, const OnMessage& on_message);
   void apply(nl_msg* message, std::string what);
   void change_address(const Link& link, const IpPrefix& address, int type, int flags, std::string_view verb);
 
-  std::unique_ptr<nl_sock, Free> socket_;
-  std::string kernel_words_;  ///< the extended acknowledgement of the last error
+  NetlinkSocket socket_;
 };
 
 }  // namespace berth
