@@ -71,8 +71,6 @@ void lease(const Journal& journal, HeldBerth& berth, const LeaseOwner& owner) {
   journal.write(berth.record);
 }
 
-std::vector<int> processes_in(const UniqueFd& netns) { return read_processes_in_each({netns_inode(netns)}).front(); }
-
 std::string release(const Journal& journal, HeldBerth berth, int patience_ms) {
   std::vector<HeldBerth> one;
   one.push_back(std::move(berth));

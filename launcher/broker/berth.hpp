@@ -27,9 +27,6 @@ HeldBerth park(const Journal& journal, const BerthSpec& spec);
 /// Writes the owner into the journal. The berth has been proven empty by park().
 void lease(const Journal& journal, HeldBerth& berth, const LeaseOwner& owner);
 
-/// Processes that have the berth's netns as their own (pids), found in /proc.
-std::vector<int> processes_in(const UniqueFd& netns);
-
 /// Ends a lease: kills what is left in the netns (SIGKILL, then waits at most `patience_ms`), proves that no socket is
 /// left, and makes the berth leasable again. A berth with sockets that do not go away is rebuilt in a new netns; one
 /// that cannot be emptied is quarantined. With Park::never the device goes home instead. Returns what was done, as

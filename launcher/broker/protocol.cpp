@@ -1,22 +1,12 @@
 #include "launcher/broker/protocol.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <array>
-#include <cerrno>
-#include <cstring>
 
 namespace berth {
 
 using nlohmann::json;
 
 namespace {
-
-constexpr std::size_t kMaxMessage = std::size_t{256} << 10;
-constexpr std::size_t kMaxFds = 16;
 
 /// A received object whose members are read with types checked; anything unexpected is the peer's fault and says so.
 class Reader {
@@ -96,75 +86,16 @@ Request parse_request(const json& object) {
 }  // namespace
 
 void send_message(int socket, const json& body, const std::vector<int>& fds) {
-  std::string text = body.dump(-1, ' ', false, json::error_handler_t::replace);
-  iovec part{text.data(), text.size()};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kMaxFds)> control{};
-  if (!fds.empty()) {
-    message.msg_control = control.data();
-    message.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
-    std::memcpy(CMSG_DATA(header), fds.data(), sizeof(int) * fds.size());
-  }
-  while (sendmsg(socket, &message, MSG_NOSIGNAL) < 0) {
-    if (errno == EINTR) continue;
-    Error error = system_error(errno, "cannot send to a process of this step", "sendmsg");
-    error.code = ErrorCode::internal;
-    throw error;
-  }
+  send_record(socket, body.dump(-1, ' ', false, json::error_handler_t::replace), fds);
 }
 
 std::optional<Message> receive_message(int socket) {
-  ssize_t size = 0;
-  while ((size = recv(socket, nullptr, 0, MSG_PEEK | MSG_TRUNC)) < 0 && errno == EINTR) continue;
-  if (size > static_cast<ssize_t>(kMaxMessage))
-    throw Error(ErrorCode::internal, "cannot receive from a process of this step", "the message is too long");
-  std::string text(static_cast<std::size_t>(size > 0 ? size : 1), '\0');
-  iovec part{text.data(), text.size()};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kMaxFds)> control{};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  header.msg_control = control.data();
-  header.msg_controllen = control.size();
-  ssize_t received = 0;
-  while ((received = recvmsg(socket, &header, MSG_CMSG_CLOEXEC)) < 0) {
-    if (errno == EINTR) continue;
-    if (errno == ECONNRESET) return std::nullopt;
-    Error error = system_error(errno, "cannot receive from a process of this step", "recvmsg");
-    error.code = ErrorCode::internal;
-    throw error;
-  }
-  if (received == 0) return std::nullopt;
-  Message message;
-  for (cmsghdr* c = CMSG_FIRSTHDR(&header); c != nullptr; c = CMSG_NXTHDR(&header, c)) {
-    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
-    const std::size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count; ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof fd);
-      message.fds.emplace_back(fd);
-    }
-  }
-  if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
-    throw Error(ErrorCode::internal, "cannot receive from a process of this step", "the message is too long");
-  text.resize(static_cast<std::size_t>(received));
-  message.body = json::parse(text, nullptr, false);
+  auto record = receive_record(socket);
+  if (!record) return std::nullopt;
+  Message message{json::parse(record->text, nullptr, false), std::move(record->fds)};
   if (message.body.is_discarded())
     throw Error(ErrorCode::internal, "cannot receive from a process of this step", "the message is not JSON");
   return message;
-}
-
-std::pair<UniqueFd, UniqueFd> make_socket_pair() {
-  std::array<int, 2> ends{};
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
-    throw system_error(errno, "cannot make a socket pair", "socketpair");
-  return {UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
 json to_json_value(const StepRecord& record) {
@@ -238,19 +169,6 @@ Grant parse_grant(const json& object) {
                        .site = parse_environment(environment.at(2)),
                        .user = parse_environment(environment.at(3))};
   return grant;
-}
-
-json to_json_value(const Error& error) {
-  return {
-      {"error",
-       {{"code", static_cast<int>(error.code)}, {"what", error.what_text}, {"why", error.why}, {"fix", error.fix}}}};
-}
-
-Error parse_error(const json& object) {
-  const json inner = Reader(object, "error").get<json>("error");
-  const Reader reader(inner, "error");
-  return {static_cast<ErrorCode>(reader.get<int>("code")), reader.get<std::string>("what"),
-          reader.get<std::string>("why"), reader.get<std::string>("fix")};
 }
 
 }  // namespace berth

@@ -17,10 +17,10 @@
 #include <vector>
 
 #include "launcher/core/environment.hpp"
-#include "launcher/core/error.hpp"
+#include "launcher/core/error_json.hpp"
 #include "launcher/core/request.hpp"
 #include "launcher/core/values.hpp"
-#include "launcher/system/fd.hpp"
+#include "launcher/system/records.hpp"
 
 namespace berth {
 
@@ -30,12 +30,9 @@ struct Message {
   std::vector<UniqueFd> fds;
 };
 
-/// Sends one message; `fds` stay with the caller. Throws Error{internal}; EPIPE says that the peer is gone.
+/// As send_record() and receive_record(), for JSON.
 void send_message(int socket, const nlohmann::json& body, const std::vector<int>& fds = {});
-/// Receives one message of at most 256 KiB and 16 descriptors (all close-on-exec); nullopt: the peer closed.
 std::optional<Message> receive_message(int socket);
-/// A connected pair of SOCK_SEQPACKET sockets, close-on-exec.
-std::pair<UniqueFd, UniqueFd> make_socket_pair();
 
 /// A step on one node, as its launcher describes it.
 struct StepRecord {
@@ -79,8 +76,5 @@ struct Grant {
 };
 nlohmann::json to_json_value(const Grant& grant);
 Grant parse_grant(const nlohmann::json& json);
-
-nlohmann::json to_json_value(const Error& error);
-Error parse_error(const nlohmann::json& json);
 
 }  // namespace berth

@@ -3,10 +3,9 @@
 
 #include <cstdio>
 #include <exception>
-#include <nlohmann/json.hpp>
 
 #include "launcher/cli/verbs.hpp"
-#include "launcher/core/error.hpp"
+#include "launcher/core/error_json.hpp"
 
 namespace {
 
@@ -14,12 +13,7 @@ constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
 
 int report(const berth::Error& error, bool json) {
-  if (json) {
-    const nlohmann::json answer = {
-        {"error",
-         {{"code", berth::to_string(error.code)}, {"what", error.what_text}, {"why", error.why}, {"fix", error.fix}}}};
-    berth::print_json(answer.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
-  }
+  if (json) berth::print_json(to_json_value(error).dump(2));
   fmt::print(stderr, "{}\n", error.render());
   return error.code == berth::ErrorCode::usage ? kExitUsage : kExitFailure;
 }

@@ -132,11 +132,6 @@ RankEnvironment make_rank_environment(const NodePlan& plan, const RankPlan& rank
           .user = request.environment};
 }
 
-std::vector<EnvironmentChange> make_environment(const Environment& current, const NodePlan& plan, const RankPlan& rank,
-                                                const Policy& policy, const Request& request) {
-  return resolve_environment(current, make_rank_environment(plan, rank, policy, request));
-}
-
 std::vector<EnvironmentChange> resolve_environment(const Environment& current, const RankEnvironment& rank) {
   Environment environment = current;
   for (const EnvironmentChange& change : rank.defaults) {

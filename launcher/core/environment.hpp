@@ -33,8 +33,4 @@ RankEnvironment make_rank_environment(const NodePlan& plan, const RankPlan& rank
 std::vector<EnvironmentChange> resolve_environment(const std::map<std::string, std::string>& current,
                                                    const RankEnvironment& rank);
 
-/// Both in one, where plan and environment are at hand in the same process.
-std::vector<EnvironmentChange> make_environment(const std::map<std::string, std::string>& current, const NodePlan& plan,
-                                                const RankPlan& rank, const Policy& policy, const Request& request);
-
 }  // namespace berth

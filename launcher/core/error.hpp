@@ -1,6 +1,7 @@
 // The one error type of Berth: what failed, why, and how to fix it.
 #pragma once
 
+#include <array>
 #include <exception>
 #include <string>
 #include <string_view>
@@ -9,6 +10,8 @@ namespace berth {
 
 /// Classes of failure, stable for scripts (`--json` prints their names) and for tests.
 enum class ErrorCode { usage, policy, image, busy, host, internal };
+inline constexpr std::array kErrorCodes = {ErrorCode::usage, ErrorCode::policy, ErrorCode::image,
+                                           ErrorCode::busy,  ErrorCode::host,   ErrorCode::internal};
 
 std::string_view to_string(ErrorCode code);
 

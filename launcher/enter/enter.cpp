@@ -89,6 +89,7 @@ void enter_as_root(Entry& entry) {
   }
   clock.end("rootfs");
   drop_bounding_set();
+  clear_inheritable_and_ambient();
   set_no_new_privs();
   entry.netns.reset();
   entry.rootfs.reset();

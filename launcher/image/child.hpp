@@ -11,10 +11,9 @@
 namespace berth {
 
 struct ChildAnswer {
-  std::string text;  ///< bytes, at most kChildAnswerLimit
+  std::string text;  ///< bytes, as many as a record holds (records.hpp)
   UniqueFd fd;       ///< may be empty
 };
-constexpr std::size_t kChildAnswerLimit = 32768;
 
 /// Forks, runs `work` in the child and returns its answer. An Error thrown by `work` is thrown here again. A child that
 /// does not answer within `patience` (a hanging network file system) is killed: Error{host} whose `what` is `what`, as

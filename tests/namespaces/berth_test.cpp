@@ -18,6 +18,7 @@
 
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/netlink_link.hpp"
+#include "launcher/system/process.hpp"
 #include "tests/namespaces/berth_site.hpp"
 
 using namespace berth;
@@ -168,9 +169,9 @@ TEST_CASE_METHOD(BerthSite, "daemons that a job leaves in its berth are killed")
       setns(berth.netns.get(), CLONE_NEWNET);
       for (;;) pause();
     });
-    while (processes_in(berth.netns).size() < 3) std::this_thread::yield();
+    while (read_processes_in_each({inode}).front().size() < 3) std::this_thread::yield();
   });
-  CHECK(processes_in(berth.netns) == std::vector<int>{plain.pid(), with_socket.pid(), threaded.pid()});
+  CHECK(read_processes_in_each({inode}).front() == std::vector<int>{plain.pid(), with_socket.pid(), threaded.pid()});
   CHECK(release(journal, std::move(berth)) == "emptied");
   CHECK(plain.was_killed());
   CHECK(with_socket.was_killed());

@@ -27,11 +27,17 @@ NodePlan plan_with_berth() {
   return plan;
 }
 
-/// `current` after the changes of make_environment(), which may only set and unset, each name once.
+/// What the launcher does to the environment `current` of the plan's first rank.
+std::vector<EnvironmentChange> changes_of(const Environment& current, const NodePlan& plan, const Policy& policy = {},
+                                          const Request& request = {}) {
+  return resolve_environment(current, make_rank_environment(plan, plan.ranks.at(0), policy, request));
+}
+
+/// `current` after those changes, which may only set and unset, each name once.
 Environment environment_of(Environment current, const NodePlan& plan, const Policy& policy = {},
                            const Request& request = {}) {
   std::vector<std::string> names;
-  for (const auto& change : make_environment(current, plan, plan.ranks.at(0), policy, request)) {
+  for (const auto& change : changes_of(current, plan, policy, request)) {
     CHECK((change.action == Action::set || change.action == Action::unset));
     names.push_back(change.name);
     if (change.action == Action::set) {
@@ -158,8 +164,8 @@ TEST_CASE("References of the policy mean the job's environment, those of the use
 TEST_CASE("Only what changes is listed", "[environment]") {
   const NodePlan plan = plan_with_berth();
   const Environment once = environment_of({{"A", "1"}}, plan);
-  CHECK(make_environment(once, plan, plan.ranks[0], Policy{}, Request{}).empty());
+  CHECK(changes_of(once, plan).empty());
   Policy policy;
   policy.environment = {{Action::unset, "MISSING", ""}, {Action::set, "A", "1"}};
-  CHECK(make_environment(once, plan, plan.ranks[0], policy, Request{}).empty());
+  CHECK(changes_of(once, plan, policy).empty());
 }

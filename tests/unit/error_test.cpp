@@ -2,6 +2,8 @@
 
 #include <catch2/catch_test_macros.hpp>
 
+#include "launcher/core/error_json.hpp"
+
 using berth::Error;
 using berth::ErrorCode;
 using berth::escape_for_terminal;
@@ -53,4 +55,23 @@ TEST_CASE("Classes of errors have stable names", "[error]") {
   CHECK(to_string(ErrorCode::busy) == "busy");
   CHECK(to_string(ErrorCode::host) == "host");
   CHECK(to_string(ErrorCode::internal) == "internal");
+}
+
+TEST_CASE("An error crosses to another process, with every byte still visible", "[error]") {
+  for (const ErrorCode code : berth::kErrorCodes) {
+    const Error sent(code, "cannot use '\xff\n'", "because", "wait");
+    const Error error = berth::parse_error(nlohmann::json::parse(berth::to_json_value(sent).dump()));
+    CHECK(error.code == code);
+    CHECK(error.render() == sent.render());
+  }
+}
+
+TEST_CASE("What is no error record is an error of its own", "[error]") {
+  for (const char* text : {"[", "7", R"({"error": 1})", R"({"error": {"code": "busy", "what": "x", "why": "y"}})",
+                           R"({"error": {"code": "mild", "what": "x", "why": "y", "fix": ""}})"}) {
+    INFO(text);
+    const Error error = berth::parse_error(nlohmann::json::parse(text, nullptr, false));
+    CHECK(error.code == ErrorCode::internal);
+    CHECK(error.why.find("malformed") != std::string::npos);
+  }
 }

@@ -77,10 +77,6 @@ TEST_CASE("records cross unchanged") {
   CHECK(granted.pin_cpus == grant.pin_cpus);
   CHECK(granted.memlock == grant.memlock);
   CHECK(granted.environment.facts == grant.environment.facts);
-
-  const Error error = parse_error(to_json_value(Error(ErrorCode::busy, "cannot", "because", "wait")));
-  CHECK(error.code == ErrorCode::busy);
-  CHECK(error.fix == "wait");
 }
 
 TEST_CASE("the port of a PMIx server is read from its URI, and only from a loopback one") {

@@ -1,0 +1,50 @@
+#include "launcher/enter/enter.hpp"
+
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <catch2/catch_test_macros.hpp>
+
+#include "launcher/image/child.hpp"
+#include "launcher/system/privileges.hpp"
+#include "tests/namespaces/image_site.hpp"
+
+using namespace berth;
+using berth::testing::ImageSite;
+
+namespace {
+
+// As a service manager may start slurmd: what is inheritable and ambient survives a change of user by exec.
+void make_capability_inheritable(unsigned capability) {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3]{};
+  if (syscall(SYS_capget, &header, sets) != 0) _exit(1);
+  sets[CAP_TO_INDEX(capability)].inheritable |= CAP_TO_MASK(capability);
+  if (syscall(SYS_capset, &header, sets) != 0 || prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0)
+    _exit(1);
+}
+
+}  // namespace
+
+TEST_CASE("a rank inherits no capability of the process that started it") {
+  const ImageSite site;
+  const auto left_over = [&](bool enter) {
+    return ask_child("cannot run the rank", std::chrono::seconds(10),
+                     [&] {
+                       make_capability_inheritable(CAP_NET_RAW);
+                       Entry entry;
+                       if (enter) {
+                         enter_as_root(entry);
+                       } else {
+                         drop_bounding_set();
+                       }
+                       if (setresgid(4243, 4243, 4243) != 0 || setresuid(4242, 4242, 4242) != 0) _exit(1);
+                       return ChildAnswer{testing::refusal([] { verify_unprivileged(4242, 4243); }), {}};
+                     })
+        .text;
+  };
+  CHECK(left_over(false).find("capabilities are left") != std::string::npos);
+  CHECK(left_over(true).empty());
+}
