@@ -1,0 +1,61 @@
+# Functions for the rig's guest. Sourced by its init and by suites.
+# shellcheck shell=bash
+
+export BERTH_PLUGIN=/berth/build/slurm/spank_berth.so BERTH_SCRIPTS=/berth/build/slurm
+export BERTH_BROKER=/berth/build/launcher/broker/berth-broker BERTH_CLI=/berth/build/launcher/cli/berth
+
+# rig_devices_up MODE VFS: PFs are pf0, pf1 … by NUMA node, VFs pf0v0 …, the RDMA device of pf0v0 is rxe0v0.
+rig_devices_up() {
+  modprobe -a ib_uverbs rdma_ucm ib_umad rdma_rxe igb igbvf || return
+  rdma system set netns "$1" || return  # refused as soon as there is a second network namespace
+  rig_name_pfs && rig_make_vfs "$2" && rig_make_rdma_devices
+}
+
+rig_name_pfs() {
+  local path
+  for path in /sys/class/net/*/device/sriov_totalvfs; do
+    path=${path%/device/*}
+    ip link set dev "${path##*/}" name "pf$(<"$path/device/numa_node")" addrgenmode none up || return
+  done
+}
+
+# rig_make_vfs VFS: a VF that was made while its PF is down would never get a carrier, so PFs are up before. They must be
+# silent meanwhile: igb resets a PF that has packets queued when its link goes down for the change.
+rig_make_vfs() {
+  local path device
+  for path in /sys/class/net/pf?; do
+    rig_wait "the carrier of ${path##*/}" grep -qx 1 "$path/carrier" || return
+    echo "$1" >"$path/device/sriov_numvfs" &
+  done
+  wait
+  for path in /sys/class/net/pf?; do
+    ip link set dev "${path##*/}" addrgenmode eui64 || return
+    for device in "$path"/device/virtfn*; do
+      [[ -e $device ]] || continue
+      rig_wait "a netdev of $device" test -e "$device/net" || return
+      ip link set dev "$(ls "$device/net")" name "${path##*/}v${device##*virtfn}" || return
+    done
+  done
+}
+
+rig_make_rdma_devices() {
+  local path name
+  for path in /sys/class/net/pf?v?; do
+    [[ -e $path ]] || continue
+    name=${path##*/}
+    ip link set dev "$name" up && rdma link add "rxe${name#pf}" type rxe netdev "$name" || return
+  done
+  [[ ! -e /sys/class/net/pf0v0 ]] || rig_wait "all VFs' carriers" rig_vfs_have_carriers
+}
+
+rig_vfs_have_carriers() { [[ $(cat /sys/class/net/pf?v?/carrier | sort -u) == 1 ]]; }
+
+# rig_wait WHAT COMMAND...: polls for up to 30 s.
+rig_wait() {
+  local what=$1 end=$((SECONDS + 30))
+  shift
+  until "$@" 2>/dev/null; do
+    ((SECONDS < end)) || { echo "rig: gave up waiting for $what" >&2; return 1; }
+    sleep 0.05
+  done
+}
