@@ -44,13 +44,16 @@ struct LeaseOwner {
 /// "job 4711.0 (alice)"
 std::string to_string(const LeaseOwner& owner);
 
-/// What the device was on the host before it was parked; empty for a macvlan, which Berth created.
+/// What the device was on the host before it was parked; empty for a macvlan, which Berth created, but for the RDMA
+/// device that it shares.
 struct OriginalState {
   std::string name;
   MacAddress mac{};
   unsigned mtu = 0;
   bool up = false;
   std::vector<IpPrefix> addresses;
+  std::string rdma_device = {};  ///< name; empty: none
+  unsigned rdma_port = 0;        ///< the one that belongs to the netdev, from 1
   bool operator==(const OriginalState&) const = default;
 };
 

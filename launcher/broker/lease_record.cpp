@@ -61,6 +61,28 @@ std::vector<IpPrefix> parse_prefixes(const json& object, const char* key) {
   return prefixes;
 }
 
+json make_rdma(const RdmaSettings& rdma) {
+  json object = {{"mode", to_string(rdma.mode)},
+                 {"self_test", rdma.self_test},
+                 {"device_rules", rdma.device_rules},
+                 {"selinux_label", rdma.selinux_label}};
+  if (rdma.hca_handles) object["hca_handles"] = *rdma.hca_handles;
+  if (rdma.hca_objects) object["hca_objects"] = *rdma.hca_objects;
+  return object;
+}
+
+RdmaSettings parse_rdma(const json& object) {
+  RdmaSettings rdma;
+  rdma.mode = parse_word(object, "mode", {RdmaMode::off, RdmaMode::exclusive, RdmaMode::shared},
+                         [](RdmaMode mode) { return to_string(mode); });
+  object.at("self_test").get_to(rdma.self_test);
+  object.at("device_rules").get_to(rdma.device_rules);
+  object.at("selinux_label").get_to(rdma.selinux_label);
+  if (object.contains("hca_handles")) rdma.hca_handles = object["hca_handles"].get<unsigned>();
+  if (object.contains("hca_objects")) rdma.hca_objects = object["hca_objects"].get<unsigned>();
+  return rdma;
+}
+
 json make_berth(const BerthSpec& berth) {
   json object = {{"id", berth.id},
                  {"pool", berth.pool},
@@ -75,6 +97,7 @@ json make_berth(const BerthSpec& berth) {
   if (berth.pci) object["pci"] = to_string(*berth.pci);
   if (berth.mtu) object["mtu"] = *berth.mtu;
   if (berth.numa_node) object["numa_node"] = *berth.numa_node;
+  if (berth.rdma != RdmaSettings{}) object["rdma"] = make_rdma(berth.rdma);
   return object;
 }
 
@@ -82,8 +105,8 @@ BerthSpec parse_berth(const json& object) {
   BerthSpec berth;
   object.at("id").get_to(berth.id);
   object.at("pool").get_to(berth.pool);
-  berth.kind =
-      parse_word(object, "kind", {PoolKind::macvlan, PoolKind::sriov}, [](PoolKind k) { return to_string(k); });
+  berth.kind = parse_word(object, "kind", {PoolKind::macvlan, PoolKind::sriov, PoolKind::host},
+                          [](PoolKind k) { return to_string(k); });
   object.at("parent").get_to(berth.parent);
   object.at("index").get_to(berth.index);
   object.at("interface").get_to(berth.interface);
@@ -98,15 +121,21 @@ BerthSpec parse_berth(const json& object) {
   }
   if (object.contains("mtu")) berth.mtu = object["mtu"].get<unsigned>();
   if (object.contains("numa_node")) berth.numa_node = object["numa_node"].get<unsigned>();
+  if (object.contains("rdma")) berth.rdma = parse_rdma(object["rdma"]);
   return berth;
 }
 
 json make_original(const OriginalState& original) {
-  return {{"name", original.name},
-          {"mac", to_string(original.mac)},
-          {"mtu", original.mtu},
-          {"up", original.up},
-          {"addresses", make_prefixes(original.addresses)}};
+  json object = {{"name", original.name},
+                 {"mac", to_string(original.mac)},
+                 {"mtu", original.mtu},
+                 {"up", original.up},
+                 {"addresses", make_prefixes(original.addresses)}};
+  if (!original.rdma_device.empty()) {
+    object["rdma_device"] = original.rdma_device;
+    object["rdma_port"] = original.rdma_port;
+  }
+  return object;
 }
 
 OriginalState parse_original(const json& object) {
@@ -117,6 +146,10 @@ OriginalState parse_original(const json& object) {
   object.at("mtu").get_to(original.mtu);
   object.at("up").get_to(original.up);
   original.addresses = parse_prefixes(object, "addresses");
+  if (object.contains("rdma_device")) {
+    object["rdma_device"].get_to(original.rdma_device);
+    object.at("rdma_port").get_to(original.rdma_port);
+  }
   return original;
 }
 

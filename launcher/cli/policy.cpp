@@ -19,6 +19,10 @@ std::string describe(const Pool& pool) {
                      : pool.berths_per_parent == 0
                          ? fmt::format("every SR-IOV VF of {}", parents)
                          : fmt::format("the first {} SR-IOV VFs of each of {}", pool.berths_per_parent, parents);
+  if (pool.kind == PoolKind::host)
+    return fmt::format("RDMA devices of {} in the host's network, {} rank{} on each", parents, pool.berths_per_parent,
+                       pool.berths_per_parent == 1 ? "" : "s");
+  if (pool.rdma.mode != RdmaMode::off) text += fmt::format(", RDMA {}", to_string(pool.rdma.mode));
   return text + fmt::format(", {} inside, parked: {}", pool.interface, to_string(pool.park));
 }
 
@@ -43,7 +47,8 @@ void check(const std::string& path, bool json) {
                        {"parents", pool.parents},
                        {"berths_per_parent", pool.berths_per_parent},
                        {"park", to_string(pool.park)},
-                       {"interface", pool.interface}});
+                       {"interface", pool.interface},
+                       {"rdma", to_string(pool.rdma.mode)}});
     }
     print_json(nlohmann::json{{"file", path},
                               {"valid", true},

@@ -104,10 +104,46 @@ BerthSpec make_berth(const Pool& pool, const Inventory& inventory, std::size_t i
   }
   berth.mtu = pool.mtu;
   berth.gateways = pool.gateways;
+  berth.rdma = pool.rdma;
   return berth;
 }
 
-std::string macvlan_problem(const Pool& pool, const NetDevice& parent) {
+/// Throws unless the kernel is in the mode that the pool's RDMA devices need.
+void check_netns_mode(const Pool& pool, const Inventory& inventory) {
+  // In the host's network every device can be used in either mode.
+  if (pool.rdma.mode == RdmaMode::off || pool.kind == PoolKind::host) return;
+  const std::string what = fmt::format("cannot use pool \"{}\"", pool.name);
+  if (!inventory.rdma_netns_mode)
+    throw Error(ErrorCode::host, what,
+                fmt::format("{} has no RDMA: the kernel's modules are not loaded", inventory.host),
+                "load them (modprobe ib_uverbs) and the driver of the NIC");
+  const bool exclusive = pool.rdma.mode == RdmaMode::exclusive;
+  const auto wanted = exclusive ? RdmaNetnsMode::exclusive : RdmaNetnsMode::shared;
+  if (*inventory.rdma_netns_mode == wanted) return;
+  throw Error(
+      ErrorCode::host, what,
+      fmt::format("its rdma = \"{}\" needs RDMA devices {}, and the kernel of {} is in {} mode",
+                  to_string(pool.rdma.mode),
+                  exclusive ? "that move between network namespaces" : "that all network namespaces can use",
+                  inventory.host, to_string(*inventory.rdma_netns_mode)),
+      fmt::format("write \"options ib_core netns_mode={}\" to /etc/modprobe.d/ib_core.conf and boot (rdma system "
+                  "set netns {} does it only until then, and only while no other network namespace exists)",
+                  exclusive ? 0 : 1, to_string(wanted)));
+}
+
+/// The RDMA device of a NIC: by its netdev, since a function can have several ports, else by its function.
+const RdmaDevice* find_rdma_device(const Inventory& inventory, const NetDevice& parent) {
+  const RdmaDevice* of_function = nullptr;
+  for (const RdmaDevice& device : inventory.rdma_devices) {
+    if (device.netdev == parent.name) return &device;
+    if (device.pci && device.pci == parent.pci) of_function = &device;
+  }
+  return of_function;
+}
+
+std::string macvlan_problem(const Pool& pool, const Inventory& inventory, const NetDevice& parent) {
+  if (pool.rdma.mode != RdmaMode::off && find_rdma_device(inventory, parent) == nullptr)
+    return fmt::format("{} has no RDMA device", parent.name);
   if (parent.link == LinkState::down) return fmt::format("link of {} is down", parent.name);
   if (pool.mtu && parent.mtu != 0 && *pool.mtu > parent.mtu) {
     return fmt::format("the pool's MTU {} is larger than the MTU {} of {}", *pool.mtu, parent.mtu, parent.name);
@@ -136,14 +172,14 @@ std::vector<Candidate> macvlan_candidates(const Pool& pool, const Inventory& inv
       candidate.local_cpus = parent->local_cpus;
       candidate.speed_mbps = parent->speed_mbps;
       candidate.unusable = held_reason(find_held(inventory, candidate.berth.id));
-      if (candidate.unusable.empty()) candidate.unusable = macvlan_problem(pool, *parent);
+      if (candidate.unusable.empty()) candidate.unusable = macvlan_problem(pool, inventory, *parent);
       candidates.push_back(std::move(candidate));
     }
   }
   return candidates;
 }
 
-std::string vf_problem(const VirtualFunction& vf, const NetDevice* pf, bool parked) {
+std::string vf_problem(const Pool& pool, const VirtualFunction& vf, const NetDevice* pf, bool parked) {
   if (vf.driver == "vfio-pci" || vf.driver == "pci-stub" || vf.driver == "uio_pci_generic") {
     return fmt::format("bound to {}, so that it has no network interface", vf.driver);
   }
@@ -151,6 +187,12 @@ std::string vf_problem(const VirtualFunction& vf, const NetDevice* pf, bool park
   if (pf != nullptr && pf->link == LinkState::down) return fmt::format("link of its PF {} is down", pf->name);
   if (vf.netdev.empty() && !parked) {
     return "its interface is in another network namespace, and Berth did not put it there";
+  }
+  if (pool.rdma.mode != RdmaMode::off && !parked) {
+    if (vf.rdma_devices.empty())
+      return "it has no RDMA device here: its driver makes none, or it is in another network namespace";
+    if (vf.rdma_devices.size() > 1)
+      return fmt::format("it has {} RDMA devices, and a berth can have one", vf.rdma_devices.size());
   }
   return {};
 }
@@ -184,7 +226,33 @@ std::vector<Candidate> sriov_candidates(const Pool& pool, const Inventory& inven
       candidate.speed_mbps = pf_netdev == nullptr ? 0 : pf_netdev->speed_mbps;
       const HeldDevice* held = find_held(inventory, candidate.berth.id);
       candidate.unusable = held_reason(held);
-      if (candidate.unusable.empty()) candidate.unusable = vf_problem(vf, pf_netdev, held != nullptr && held->parked);
+      if (candidate.unusable.empty())
+        candidate.unusable = vf_problem(pool, vf, pf_netdev, held != nullptr && held->parked);
+      candidates.push_back(std::move(candidate));
+    }
+  }
+  return candidates;
+}
+
+std::vector<Candidate> host_candidates(const Pool& pool, const Inventory& inventory) {
+  const auto parents =
+      find_parents(pool, inventory.rdma_devices, [](const std::string& pattern, const RdmaDevice& device) {
+        return matches(pattern, device.name, device.pci) || matches(pattern, device.netdev);
+      });
+  std::vector<Candidate> candidates;
+  for (const auto& [parent, position] : parents.found) {
+    for (unsigned number = 0; number < pool.berths_per_parent; ++number) {
+      Candidate candidate;
+      candidate.berth = make_berth(pool, inventory, position * pool.berths_per_parent + number, 0);
+      candidate.berth.id = fmt::format("{}.rdma{}", parent->name, number);
+      candidate.berth.parent = parent->name;
+      candidate.berth.numa_node = parent->numa_node;
+      candidate.port = parent->netdev.empty() ? parent->name : parent->netdev;
+      candidate.local_cpus = parent->local_cpus;
+      candidate.speed_mbps = parent->speed_mbps;
+      candidate.unusable = held_reason(find_held(inventory, candidate.berth.id));
+      if (candidate.unusable.empty() && parent->link == LinkState::down)
+        candidate.unusable = fmt::format("the port of {} is not active", parent->name);
       candidates.push_back(std::move(candidate));
     }
   }
@@ -194,7 +262,16 @@ std::vector<Candidate> sriov_candidates(const Pool& pool, const Inventory& inven
 }  // namespace
 
 std::vector<Candidate> make_candidates(const Pool& pool, const Inventory& inventory) {
-  return pool.kind == PoolKind::macvlan ? macvlan_candidates(pool, inventory) : sriov_candidates(pool, inventory);
+  check_netns_mode(pool, inventory);
+  switch (pool.kind) {
+    case PoolKind::macvlan:
+      return macvlan_candidates(pool, inventory);
+    case PoolKind::sriov:
+      return sriov_candidates(pool, inventory);
+    case PoolKind::host:
+      break;
+  }
+  return host_candidates(pool, inventory);
 }
 
 }  // namespace berth

@@ -18,6 +18,7 @@ struct DeviceVariable {
   std::string_view name;
   std::string_view value;        ///< with placeholders; a row whose placeholder has no value here is left out
   std::string_view excluded_by;  ///< a variable that must not be set together with this one
+  // Of rows with one name the first counts that has a value.
 };
 
 /// The one table. docs/environment.md says where each row comes from, and which variables are left out, and why.
@@ -29,12 +30,15 @@ constexpr std::array kDeviceVariables = {
     DeviceVariable{"NCCL_SOCKET_IFNAME", "={interface}", ""},
     DeviceVariable{"OMPI_MCA_btl_tcp_if_include", "{interface}", "OMPI_MCA_btl_tcp_if_exclude"},
     DeviceVariable{"TP_SOCKET_IFNAME", "{interface}", ""},
+    DeviceVariable{"UCX_NET_DEVICES", "{rdma},{interface}", ""},
+    DeviceVariable{"UCX_NET_DEVICES", "{rdma}", ""},
     DeviceVariable{"UCX_NET_DEVICES", "{interface}", ""},
 };
 
 /// `text` with every placeholder replaced; nullopt if one has no value on `berth`.
-std::optional<std::string> fill(std::string_view text, const BerthSpec& berth) {
-  const std::array<std::pair<std::string_view, std::string_view>, 1> values = {{{"{interface}", berth.interface}}};
+std::optional<std::string> fill(std::string_view text, const BerthSpec& berth, std::string_view rdma) {
+  const std::array<std::pair<std::string_view, std::string_view>, 2> values = {
+      {{"{interface}", berth.interface}, {"{rdma}", rdma}}};
   std::string filled(text);
   for (const auto& [placeholder, value] : values) {
     const std::size_t position = filled.find(placeholder);
@@ -93,17 +97,18 @@ std::string_view excluding_variable(std::string_view name) {
 
 }  // namespace
 
-std::vector<EnvironmentChange> device_environment(const BerthSpec& berth) {
+std::vector<EnvironmentChange> device_environment(const BerthSpec& berth, const std::string& rdma) {
   std::vector<EnvironmentChange> changes;
   for (const DeviceVariable& row : kDeviceVariables) {
-    if (auto value = fill(row.value, berth)) {
+    if (mentions(changes, row.name)) continue;
+    if (auto value = fill(row.value, berth, rdma)) {
       changes.push_back({EnvironmentChange::Action::set, std::string(row.name), std::move(*value)});
     }
   }
   return changes;
 }
 
-std::vector<EnvironmentChange> fact_environment(const NodePlan& plan, const RankPlan& rank) {
+std::vector<EnvironmentChange> fact_environment(const NodePlan& plan, const RankPlan& rank, const std::string& rdma) {
   const BerthSpec none;
   const BerthSpec& berth = rank.berth ? plan.berths.at(*rank.berth) : none;
   std::string addresses;
@@ -121,15 +126,17 @@ std::vector<EnvironmentChange> fact_environment(const NodePlan& plan, const Rank
       set("BERTH_NUMA_NODE", rank.numa_node ? fmt::format("{}", *rank.numa_node) : ""),
       set("BERTH_POOL", plan.pool),
       set("BERTH_RANK", fmt::format("{}", rank.rank)),
+      set("BERTH_RDMA_DEVICE", rdma.substr(0, rdma.find(':'))),
   };
 }
 
 RankEnvironment make_rank_environment(const NodePlan& plan, const RankPlan& rank, const Policy& policy,
-                                      const Request& request) {
-  return {.defaults = rank.berth ? device_environment(plan.berths.at(*rank.berth)) : std::vector<EnvironmentChange>{},
-          .facts = fact_environment(plan, rank),
-          .site = policy.environment,
-          .user = request.environment};
+                                      const Request& request, const std::string& rdma) {
+  return {
+      .defaults = rank.berth ? device_environment(plan.berths.at(*rank.berth), rdma) : std::vector<EnvironmentChange>{},
+      .facts = fact_environment(plan, rank, rdma),
+      .site = policy.environment,
+      .user = request.environment};
 }
 
 std::vector<EnvironmentChange> resolve_environment(const Environment& current, const RankEnvironment& rank) {

@@ -12,11 +12,13 @@ namespace berth {
 
 /// The variables that make MPI, UCX, libfabric, NCCL and friends use the device of `berth` and no other, by the one
 /// table in environment.cpp (docs/environment.md shows it). They are defaults: a variable that the user set wins.
-std::vector<EnvironmentChange> device_environment(const BerthSpec& berth);
+/// `rdma`: the berth's RDMA device and port as "mlx5_3:1"; empty if it has none, or nobody has looked yet.
+std::vector<EnvironmentChange> device_environment(const BerthSpec& berth, const std::string& rdma = {});
 
 /// Facts about the berth for programs and scripts: BERTH_DEVICE, BERTH_INTERFACE, BERTH_ADDRESS, BERTH_POOL,
-/// BERTH_CPUS, BERTH_NUMA_NODE, BERTH_RANK. Always set.
-std::vector<EnvironmentChange> fact_environment(const NodePlan& plan, const RankPlan& rank);
+/// BERTH_CPUS, BERTH_NUMA_NODE, BERTH_RANK, BERTH_RDMA_DEVICE. Always set.
+std::vector<EnvironmentChange> fact_environment(const NodePlan& plan, const RankPlan& rank,
+                                                const std::string& rdma = {});
 
 /// The changes for one rank, in the order in which they are applied.
 struct RankEnvironment {
@@ -26,7 +28,7 @@ struct RankEnvironment {
   std::vector<EnvironmentChange> user;      ///< the request's
 };
 RankEnvironment make_rank_environment(const NodePlan& plan, const RankPlan& rank, const Policy& policy,
-                                      const Request& request);
+                                      const Request& request, const std::string& rdma = {});
 
 /// Returns the changes that turn `current` into the rank's environment, with prepend and append already resolved: only
 /// `set` and `unset` remain.

@@ -14,4 +14,6 @@ std::string_view to_string(LinkState state) {
   return "unknown";
 }
 
+std::string_view to_string(RdmaNetnsMode mode) { return mode == RdmaNetnsMode::shared ? "shared" : "exclusive"; }
+
 }  // namespace berth

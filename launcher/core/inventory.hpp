@@ -56,6 +56,22 @@ struct VirtualFunction {
   bool operator==(const VirtualFunction&) const = default;
 };
 
+/// An RDMA device that the host's sysfs shows.
+struct RdmaDevice {
+  std::string name;
+  std::optional<PciAddress> pci;        ///< empty: soft RoCE on something virtual
+  std::string netdev;                   ///< of its first port, where there is one (RoCE, iWARP) in the host's netns
+  LinkState link = LinkState::unknown;  ///< of its first port
+  std::uint32_t speed_mbps = 0;         ///< 0: unknown
+  std::optional<unsigned> numa_node;
+  CpuSet local_cpus;
+  bool operator==(const RdmaDevice&) const = default;
+};
+
+/// Whether an RDMA device is in one netns or seen from all of them: "rdma system show".
+enum class RdmaNetnsMode { exclusive, shared };
+std::string_view to_string(RdmaNetnsMode mode);
+
 /// A PCI network function that can have VFs, or has a netdev of its own.
 struct PhysicalFunction {
   PciAddress pci;
@@ -82,6 +98,8 @@ struct Inventory {
   std::vector<NetDevice> net_devices;
   std::vector<PhysicalFunction> physical_functions;
   std::vector<VirtualFunction> virtual_functions;
+  std::vector<RdmaDevice> rdma_devices;
+  std::optional<RdmaNetnsMode> rdma_netns_mode;  ///< empty: the kernel has no RDMA
   std::vector<HeldDevice> held;
   bool operator==(const Inventory&) const = default;
 };

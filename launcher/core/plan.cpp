@@ -41,12 +41,18 @@ std::optional<unsigned> numa_node_of(const Topology& topology, const CpuSet& cpu
 
 [[noreturn]] void throw_no_device(const Pool& pool, const Inventory& inventory) {
   std::vector<std::string> present;
-  for (const NetDevice& device : inventory.net_devices) present.push_back(device.name);
-  const std::string_view wanted = pool.kind == PoolKind::sriov ? "SR-IOV VFs of" : "network interfaces";
+  if (pool.kind == PoolKind::host) {
+    for (const RdmaDevice& device : inventory.rdma_devices) present.push_back(device.name);
+  } else {
+    for (const NetDevice& device : inventory.net_devices) present.push_back(device.name);
+  }
+  const std::string_view wanted = pool.kind == PoolKind::sriov  ? "SR-IOV VFs of"
+                                  : pool.kind == PoolKind::host ? "RDMA devices"
+                                                                : "network interfaces";
   throw Error(
       ErrorCode::host, fmt::format("no device of pool \"{}\" exists on {}", pool.name, inventory.host),
       fmt::format("the policy wants {} {}; the node has {}", wanted, fmt::join(pool.parents, ", "),
-                  present.empty() ? "no network interface" : fmt::format("{}", fmt::join(present, ", "))),
+                  present.empty() ? "none" : fmt::format("{}", fmt::join(present, ", "))),
       pool.kind == PoolKind::sriov
           ? "enable VFs (sriov_numvfs), or correct `parents` of the pool; `berth devices` lists what there is"
           : "correct `parents` of the pool, or find out why the interface vanished; `berth devices` lists them");

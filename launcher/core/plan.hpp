@@ -30,19 +30,20 @@ struct PlanInput {
 
 /// A device in its netns, as it has to be when a rank enters. Enough to park it and to recognise it later.
 struct BerthSpec {
-  std::string id;  ///< stable: PCI address of a VF, "PARENT.mv3" for the macvlan with index 3
+  std::string id;  ///< stable: PCI address of a VF, "PARENT.mv3" for a macvlan, "PARENT.rdma3" for a share of a device
   std::string pool;
   PoolKind kind = PoolKind::macvlan;
-  std::string parent;             ///< netdev name of the PF or of the macvlan's parent
+  std::string parent;             ///< netdev name of the PF or of the macvlan's parent; host: name of the RDMA device
   std::optional<PciAddress> pci;  ///< the VF
   unsigned index = 0;             ///< device index in the pool on this node: what addresses are made from
-  std::string interface;          ///< name inside the berth
+  std::string interface;          ///< name inside the berth; empty for PoolKind::host, which has no netns either
   Park park = Park::first_use;
   bool inherit_addresses = false;
   std::vector<IpPrefix> addresses;
   std::optional<unsigned> mtu;  ///< bytes
   std::vector<IpPrefix> gateways;
   std::optional<unsigned> numa_node;
+  RdmaSettings rdma;
   bool operator==(const BerthSpec&) const = default;
 };
 

@@ -24,6 +24,16 @@ json prefixes(const std::vector<IpPrefix>& list) {
   return array;
 }
 
+json to_json_value(const RdmaSettings& rdma) {
+  if (rdma.mode == RdmaMode::off) return nullptr;
+  return {{"mode", std::string(to_string(rdma.mode))},
+          {"hca_handles", optional_value(rdma.hca_handles)},
+          {"hca_objects", optional_value(rdma.hca_objects)},
+          {"self_test", rdma.self_test},
+          {"device_rules", rdma.device_rules},
+          {"selinux_label", rdma.selinux_label}};
+}
+
 json to_json_value(const BerthSpec& berth) {
   return {{"id", berth.id},
           {"pool", berth.pool},
@@ -37,7 +47,8 @@ json to_json_value(const BerthSpec& berth) {
           {"addresses", prefixes(berth.addresses)},
           {"mtu", optional_value(berth.mtu)},
           {"gateways", prefixes(berth.gateways)},
-          {"numa_node", optional_value(berth.numa_node)}};
+          {"numa_node", optional_value(berth.numa_node)},
+          {"rdma", to_json_value(berth.rdma)}};
 }
 
 json to_json_value(const RankPlan& rank) {
@@ -81,6 +92,16 @@ json to_json_value(const VirtualFunction& vf) {
           {"rdma_devices", vf.rdma_devices},
           {"numa_node", optional_value(vf.numa_node)},
           {"local_cpus", to_string(vf.local_cpus)}};
+}
+
+json to_json_value(const RdmaDevice& device) {
+  return {{"name", device.name},
+          {"pci", optional_pci(device.pci)},
+          {"netdev", device.netdev},
+          {"link", std::string(to_string(device.link))},
+          {"speed_mbps", device.speed_mbps},
+          {"numa_node", optional_value(device.numa_node)},
+          {"local_cpus", to_string(device.local_cpus)}};
 }
 
 json to_json_value(const HeldDevice& held) {
@@ -151,6 +172,9 @@ json to_json_value(const Inventory& inventory) {
           {"net_devices", values(inventory.net_devices)},
           {"physical_functions", values(inventory.physical_functions)},
           {"virtual_functions", values(inventory.virtual_functions)},
+          {"rdma_devices", values(inventory.rdma_devices)},
+          {"rdma_netns_mode",
+           inventory.rdma_netns_mode ? json(std::string(to_string(*inventory.rdma_netns_mode))) : json(nullptr)},
           {"held", values(inventory.held)}};
 }
 

@@ -51,8 +51,22 @@ std::string_view to_string(PoolKind kind) {
       return "macvlan";
     case PoolKind::sriov:
       return "sriov";
+    case PoolKind::host:
+      return "host";
   }
   return "macvlan";
+}
+
+std::string_view to_string(RdmaMode mode) {
+  switch (mode) {
+    case RdmaMode::off:
+      return "off";
+    case RdmaMode::exclusive:
+      return "exclusive";
+    case RdmaMode::shared:
+      return "shared";
+  }
+  return "off";
 }
 
 std::string_view to_string(Park park) {

@@ -12,10 +12,32 @@
 
 namespace berth {
 
-enum class PoolKind { macvlan, sriov };
+enum class PoolKind {
+  macvlan,
+  sriov,
+  host,  ///< no device of its own: a share of an RDMA device, in the host's network
+};
 enum class Park { boot, first_use, never };
+/// How a rank gets at an RDMA device. The kernel is in one of two modes (rdma system show), which Berth never changes.
+enum class RdmaMode {
+  off,
+  exclusive,  ///< the device moves into the rank's netns (sriov only; the system's mode must be exclusive)
+  shared,     ///< it stays where it is; which GIDs a rank can use depends on its netns (system mode shared)
+};
 std::string_view to_string(PoolKind kind);
 std::string_view to_string(Park park);
+std::string_view to_string(RdmaMode mode);
+
+/// What a rank of a pool gets of an RDMA device. All but `mode` say nothing while that is off.
+struct RdmaSettings {
+  RdmaMode mode = RdmaMode::off;
+  std::optional<unsigned> hca_handles;  ///< contexts that a rank may open (rdma.max); empty: no limit
+  std::optional<unsigned> hca_objects;  ///< QPs, CQs, MRs … that it may make (rdma.max); empty: no limit
+  bool self_test = false;               ///< try the device as the user before the rank's exec
+  bool device_rules = false;            ///< deny every other RDMA char device in the rank's cgroup
+  std::string selinux_label;            ///< label of the rank where SELinux is on; empty: as it comes
+  bool operator==(const RdmaSettings&) const = default;
+};
 
 /// Where the addresses of a berth come from.
 struct AddressPolicy {
@@ -29,13 +51,14 @@ struct AddressPolicy {
 struct Pool {
   std::string name;
   PoolKind kind = PoolKind::macvlan;
-  std::vector<std::string> parents;  ///< PFs (or macvlan parents): netdev name or PCI address; shell wildcards
-  unsigned berths_per_parent = 0;    ///< macvlan: how many to create on each parent; sriov: 0 = every VF
+  std::vector<std::string> parents;  ///< PFs, macvlan parents (host: RDMA devices): name or PCI address; wildcards
+  unsigned berths_per_parent = 0;    ///< macvlan, host: how many on each parent; sriov: 0 = every VF
   Park park = Park::first_use;
   std::string interface = "rdma0";  ///< name of the netdev inside the berth
   AddressPolicy addresses;
   std::optional<unsigned> mtu;     ///< bytes; empty: the parent's
   std::vector<IpPrefix> gateways;  ///< default routes through these addresses; usually none on a fabric
+  RdmaSettings rdma;
   bool operator==(const Pool&) const = default;
 };
 

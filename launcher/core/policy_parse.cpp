@@ -9,11 +9,13 @@
 #include "launcher/core/error.hpp"
 #include "launcher/core/policy.hpp"
 #include "launcher/core/policy_file.hpp"
+#include "launcher/core/policy_rdma.hpp"
 
 namespace berth {
 namespace {
 
-constexpr unsigned kMostBerths = 4096;  // per parent; SR-IOV hardware has fewer, and every macvlan costs memory
+constexpr std::size_t kRdmaNameSize = 64;  // IB_DEVICE_NAME_MAX
+constexpr unsigned kMostBerths = 4096;     // per parent; SR-IOV hardware has fewer, and every macvlan costs memory
 
 std::vector<std::string> texts_of(const std::vector<PolicyString>& strings) {
   std::vector<std::string> texts;
@@ -56,10 +58,13 @@ IpPrefix parse_prefix(const PolicySection& section, const PolicyString& value) {
   return *prefix;
 }
 
-void check_parent(const PolicySection& section, const PolicyString& parent) {
+void check_parent(const PolicySection& section, const PolicyString& parent, PoolKind kind) {
   const std::string& text = parent.text;
   if (text.find_first_of("*?[") == std::string::npos) {
     if (parse_pci_address(text) || is_interface_name(text)) return;
+    // A share of an RDMA device may be asked for by the device's own name, which has no more than a file name to obey.
+    if (kind == PoolKind::host && text.size() < kRdmaNameSize && text.find_first_of("/% \\") == std::string::npos)
+      return;
     section.refuse(parent.where, fmt::format("'{}' is neither an interface name nor a PCI address", text),
                    "names have 15 characters at most; PCI addresses look like 0000:3b:00.0");
   }
@@ -160,15 +165,27 @@ Pool parse_pool(PolicySection section) {
   pool.name = name.text;
   section.title = fmt::format("[[pool]] \"{}\"", pool.name);
 
-  pool.kind = choose<PoolKind>(section, section.required_string("kind"), "kind", {PoolKind::macvlan, PoolKind::sriov});
+  pool.kind = choose<PoolKind>(section, section.required_string("kind"), "kind",
+                               {PoolKind::macvlan, PoolKind::sriov, PoolKind::host});
+  pool.rdma = parse_rdma(section, pool.kind);
   if (!section.has("parents")) section.refuse("parents", "'parents' is missing", "parents = [\"eth1\"]");
   const std::vector<PolicyString> parents = section.strings("parents", false);
-  for (const PolicyString& parent : parents) check_parent(section, parent);
+  for (const PolicyString& parent : parents) check_parent(section, parent, pool.kind);
   pool.parents = texts_of(parents);
 
   pool.berths_per_parent = static_cast<unsigned>(section.number("berths", 1, kMostBerths).value_or(0));
   if (pool.kind == PoolKind::macvlan && pool.berths_per_parent == 0) {
     section.refuse("berths", "'berths' is missing", "say how many macvlan devices each parent gets: berths = 8");
+  }
+  if (pool.kind == PoolKind::host) {
+    if (pool.berths_per_parent == 0)
+      section.refuse("berths", "'berths' is missing", "say how many ranks may share each device: berths = 8");
+    for (const char* key : {"park", "interface", "addresses", "nodes", "mtu", "gateways"})
+      if (section.has(key))
+        section.refuse(key, fmt::format("'{}' makes no sense in the host's network, which the ranks share", key));
+    pool.interface.clear();
+    pool.park = Park::never;
+    return pool;
   }
   if (const auto park = section.string("park")) {
     pool.park = choose<Park>(section, *park, "park", {Park::boot, Park::first_use, Park::never});
@@ -325,8 +342,10 @@ Policy parse_policy(std::string_view text, const std::string& source) {
   Policy policy;
   policy.source = source;
   std::vector<std::string> names;
-  for (const PolicySection& section : root.sections("pool", {"name", "kind", "parents", "berths", "park", "interface",
-                                                             "addresses", "nodes", "mtu", "gateways"})) {
+  std::vector<std::string> pool_keys = {"name",      "kind",      "parents", "berths", "park",
+                                        "interface", "addresses", "nodes",   "mtu",    "gateways"};
+  for (std::string& key : rdma_keys()) pool_keys.push_back(std::move(key));
+  for (const PolicySection& section : root.sections("pool", pool_keys)) {
     policy.pools.push_back(parse_pool(section));
     const std::string& name = policy.pools.back().name;
     if (std::find(names.begin(), names.end(), name) != names.end()) {

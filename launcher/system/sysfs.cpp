@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <limits>
 
 #include "launcher/system/root_dir.hpp"
@@ -12,6 +13,7 @@ namespace {
 
 const std::string kNet = "sys/class/net";
 const std::string kPci = "sys/bus/pci/devices";
+const std::string kRdma = "sys/class/infiniband";
 
 /// A number that fits T and is at most `limit`; anything else is not believed.
 template <typename T>
@@ -66,6 +68,30 @@ NetDevice read_net_device(const RootDir& root, const std::string& name) {
   net.numa_node = read_numa_node(root, device);
   net.local_cpus = read_local_cpus(root, device);
   return net;
+}
+
+/// "100 Gb/sec (4X EDR)" in Mbit/s; 0 if it says something else.
+std::uint32_t parse_rdma_rate(const std::string& text) {
+  double gigabits = 0;
+  const auto [unit, error] = std::from_chars(text.data(), text.data() + text.size(), gigabits);
+  const std::string_view rest(unit, static_cast<std::size_t>(text.data() + text.size() - unit));
+  if (error != std::errc{} || !rest.starts_with(" Gb/sec") || gigabits < 0 || gigabits > 100'000) return 0;
+  return static_cast<std::uint32_t>(gigabits * 1000);
+}
+
+RdmaDevice read_rdma_device(const RootDir& root, const std::string& name) {
+  const std::string path = kRdma + "/" + name;
+  RdmaDevice device;
+  device.name = name;
+  device.pci = parse_pci_address(root.read_link_name(path + "/device").value_or(""));
+  device.netdev = root.read_text(path + "/ports/1/gid_attrs/ndevs/0").value_or("");
+  // "4: ACTIVE"; every other number is some way of not carrying data.
+  const std::string state = root.read_text(path + "/ports/1/state").value_or("");
+  if (!state.empty()) device.link = state.starts_with("4:") ? LinkState::up : LinkState::down;
+  device.speed_mbps = parse_rdma_rate(root.read_text(path + "/ports/1/rate").value_or(""));
+  device.numa_node = read_numa_node(root, path + "/device");
+  device.local_cpus = read_local_cpus(root, path + "/device");
+  return device;
 }
 
 /// The netdev of a function; the first in natural order where a driver makes several (switchdev representors).
@@ -133,6 +159,7 @@ Inventory read_inventory(const std::string& root_path, const std::string& host) 
       inventory.net_devices.push_back(read_net_device(root, name));
     }
   }
+  for (const std::string& name : root.list(kRdma)) inventory.rdma_devices.push_back(read_rdma_device(root, name));
   for (const std::string& name : root.list(kPci)) {
     if (auto pf = read_physical_function(root, name)) inventory.physical_functions.push_back(*std::move(pf));
   }

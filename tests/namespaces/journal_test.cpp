@@ -37,11 +37,13 @@ LeaseRecord full_record(const Journal& journal) {
                   .addresses = {parse_ip_prefix("10.1.2.3/16").value(), parse_ip_prefix("fd00::3/64").value()},
                   .mtu = 9000,
                   .gateways = {parse_ip_prefix("10.1.0.1/32").value()},
-                  .numa_node = 1};
+                  .numa_node = 1,
+                  .rdma = {RdmaMode::exclusive, 4U, 2000U, true, true, "system_u:system_r:berth_t:s0"}};
   record.boot_id = journal.boot_id();
   record.phase = Phase::leased;
   record.netns_inode = 4026532999;
-  record.original = {"eth5v1", {2, 3, 4, 5, 6, 7}, 1500, true, {parse_ip_prefix("192.168.7.1/24").value()}};
+  record.original = {"eth5v1", {2, 3, 4, 5, 6, 7}, 1500, true, {parse_ip_prefix("192.168.7.1/24").value()}, "mlx5_3",
+                     1};
   record.owner = LeaseOwner{4711, 0, 1000, "alice", {3, 5}, {4242, 987654321}};
   return record;
 }

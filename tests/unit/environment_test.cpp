@@ -90,7 +90,8 @@ TEST_CASE("Facts are always set", "[environment]") {
                             {"BERTH_INTERFACE", ""},
                             {"BERTH_NUMA_NODE", ""},
                             {"BERTH_POOL", ""},
-                            {"BERTH_RANK", "5"}});
+                            {"BERTH_RANK", "5"},
+                            {"BERTH_RDMA_DEVICE", ""}});
 }
 
 TEST_CASE("A variable that the user set wins over the device's", "[environment]") {
@@ -168,4 +169,21 @@ TEST_CASE("Only what changes is listed", "[environment]") {
   Policy policy;
   policy.environment = {{Action::unset, "MISSING", ""}, {Action::set, "A", "1"}};
   CHECK(changes_of(once, plan, policy).empty());
+}
+
+TEST_CASE("With an RDMA device UCX gets both, and programs are told its name", "[environment]") {
+  const auto value_of = [](const std::vector<EnvironmentChange>& changes, const std::string& name) {
+    std::vector<std::string> values;
+    for (const auto& change : changes)
+      if (change.name == name) values.push_back(change.value);
+    return values;
+  };
+  using Values = std::vector<std::string>;
+  NodePlan plan = plan_with_berth();
+  CHECK(value_of(device_environment(plan.berths[0], "mlx5_3:1"), "UCX_NET_DEVICES") == Values{"mlx5_3:1,rdma0"});
+  CHECK(value_of(fact_environment(plan, plan.ranks[0], "mlx5_3:1"), "BERTH_RDMA_DEVICE") == Values{"mlx5_3"});
+  CHECK(value_of(fact_environment(plan, plan.ranks[0]), "BERTH_RDMA_DEVICE") == Values{""});
+  plan.berths[0].interface.clear();  // a share of a device in the host's network
+  CHECK(value_of(device_environment(plan.berths[0], "mlx5_3:1"), "UCX_NET_DEVICES") == Values{"mlx5_3:1"});
+  CHECK(device_environment(plan.berths[0], "mlx5_3:1").size() == 1);
 }

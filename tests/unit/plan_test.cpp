@@ -288,3 +288,79 @@ TEST_CASE("CPUs that are offline are not planned with; none left is an error", "
 TEST_CASE("A plan does not depend on anything but its input", "[plan]") {
   CHECK(make_plan(two_socket_input(5)) == make_plan(two_socket_input(5)));
 }
+
+TEST_CASE("RDMA devices need the kernel's netns mode that the pool names", "[plan]") {
+  PlanInput input = two_socket_input(1);
+  Pool& fast = input.policy.pools[0];
+  fast.rdma.mode = RdmaMode::exclusive;
+  for (std::size_t i = 0; i < input.inventory.virtual_functions.size(); ++i)
+    input.inventory.virtual_functions[i].rdma_devices = {"mlx5_" + std::to_string(i)};
+  const auto refusal = [&] {
+    try {
+      make_plan(input);
+    } catch (const Error& error) {
+      CHECK(error.code == ErrorCode::host);
+      return error.why + " | " + error.fix;
+    }
+    return std::string("planned");
+  };
+  CHECK_THAT(refusal(), ContainsSubstring("no RDMA: the kernel's modules are not loaded | load them"));
+  input.inventory.rdma_netns_mode = RdmaNetnsMode::shared;
+  CHECK_THAT(refusal(), ContainsSubstring("is in shared mode | write \"options ib_core netns_mode=0\""));
+  input.inventory.rdma_netns_mode = RdmaNetnsMode::exclusive;
+  CHECK(refusal() == "planned");
+  CHECK(make_plan(input).berths.at(0).rdma == fast.rdma);
+  fast.rdma.mode = RdmaMode::shared;
+  CHECK_THAT(refusal(), ContainsSubstring("is in exclusive mode | write \"options ib_core netns_mode=1\""));
+}
+
+TEST_CASE("A VF without an RDMA device, or with several, is left out", "[plan]") {
+  PlanInput input = two_socket_input(1);
+  Pool& fast = input.policy.pools[0];
+  fast.rdma.mode = RdmaMode::exclusive;
+  input.inventory.rdma_netns_mode = RdmaNetnsMode::exclusive;
+  auto& vfs = input.inventory.virtual_functions;
+  vfs[1].rdma_devices = {"mlx5_1", "mlx5_11"};
+  vfs[2].rdma_devices = {"mlx5_2"};
+  vfs[3].netdev.clear();
+  input.inventory.held = {{to_string(vfs[3].pci), true, false, "", ""}};  // parked: both are in its berth
+  const auto candidates = make_candidates(fast, input.inventory);
+  CHECK_THAT(candidates[0].unusable, ContainsSubstring("no RDMA device"));
+  CHECK_THAT(candidates[1].unusable, ContainsSubstring("2 RDMA devices"));
+  CHECK(candidates[2].unusable.empty());
+  CHECK(candidates[3].unusable.empty());
+}
+
+TEST_CASE("Shares of RDMA devices in the host's network", "[plan]") {
+  PlanInput input = two_socket_input(3);
+  Pool pool;
+  pool.name = "shares";
+  pool.kind = PoolKind::host;
+  pool.parents = {"mlx5_*"};
+  pool.berths_per_parent = 2;
+  pool.interface = "";
+  pool.rdma.mode = RdmaMode::shared;
+  input.policy.pools = {pool};
+  CHECK_THROWS_AS(make_plan(input), Error);  // none there
+  input.inventory.rdma_devices = {{"mlx5_0", {}, "eth2", LinkState::up, 100'000, 0U, CpuSet::range(0, 7)},
+                                  {"mlx5_1", {}, "eth3", LinkState::down, 100'000, 1U, CpuSet::range(8, 15)}};
+  CHECK_THROWS_AS(make_plan(input), Error);  // two shares for three ranks: the port of the other is down
+  input.inventory.rdma_devices[1].link = LinkState::up;
+  const NodePlan plan = make_plan(input);
+  REQUIRE(plan.berths.size() == 3);
+  for (const BerthSpec& berth : plan.berths) {
+    CHECK(berth.id.starts_with(berth.parent + ".rdma"));
+    CHECK(berth.interface.empty());
+    CHECK(berth.addresses.empty());
+  }
+}
+
+TEST_CASE("A macvlan shares the RDMA device of its parent", "[plan]") {
+  PlanInput input = two_socket_input(1);
+  Pool& slow = input.policy.pools[1];
+  slow.rdma.mode = RdmaMode::shared;
+  input.inventory.rdma_netns_mode = RdmaNetnsMode::shared;
+  CHECK_THAT(make_candidates(slow, input.inventory)[0].unusable, ContainsSubstring("eth0 has no RDMA device"));
+  input.inventory.rdma_devices = {{"rxe0", {}, "eth0", LinkState::up, 0, {}, {}}};
+  CHECK(make_candidates(slow, input.inventory)[0].unusable.empty());
+}

@@ -58,6 +58,18 @@ kind = "sriov"
 parents = ["0000:3b:00.0", "0000:af:00.?"]
 park = "never"
 addresses = "inherit"
+rdma = "exclusive"
+hca_handles = 4
+hca_objects = 2000
+self_test = false
+device_rules = false
+selinux_label = "system_u:system_r:berth_rank_t:s0"
+[[pool]]
+name = "shares"
+kind = "host"
+parents = ["rocep59s0f0np0-port1", "ib*"]
+berths = 16
+rdma = "shared"
 [[allow]]
 users = ["alice"]
 groups = ["hpc"]
@@ -84,7 +96,7 @@ default = "cpus+mem"
 memlock = "8GiB"
 )");
   CHECK(policy.source == "p.toml");
-  REQUIRE(policy.pools.size() == 2);
+  REQUIRE(policy.pools.size() == 3);
   Pool fast;
   fast.name = "fast";
   fast.kind = PoolKind::macvlan;
@@ -103,7 +115,17 @@ memlock = "8GiB"
   vfs.parents = {"0000:3b:00.0", "0000:af:00.?"};
   vfs.park = Park::never;
   vfs.addresses.inherit = true;
+  vfs.rdma = {RdmaMode::exclusive, 4U, 2000U, false, false, "system_u:system_r:berth_rank_t:s0"};
   CHECK(policy.pools[1] == vfs);
+  Pool shares;
+  shares.name = "shares";
+  shares.kind = PoolKind::host;
+  shares.parents = {"rocep59s0f0np0-port1", "ib*"};
+  shares.berths_per_parent = 16;
+  shares.park = Park::never;
+  shares.interface = "";
+  shares.rdma = {RdmaMode::shared, {}, {}, true, true, ""};
+  CHECK(policy.pools[2] == shares);
   CHECK(policy.allow == std::vector<AllowRule>{{{"alice"}, {"hpc"}, {"proj"}, {"fast", "*"}, 4U}});
   CHECK(policy.images == ImagePolicy{{"/opt/images", "/home"}, KernelMount::never});
   CHECK(policy.mounts == MountPolicy{false, false, {"/scratch"}, {{"/data", "/in", true}}, {"/dev/nvidia*"}});
@@ -174,7 +196,7 @@ TEST_CASE("Refusals name the place, the mistake and the remedy", "[policy_parse]
       {"version = 1\n[[pool]]\nname = [\"a\"]\n", "3:8: [[pool]]: 'name' must be a string, not an array"},
       {"version = 1\n[[pool]]\nname = \"a\"\n", "2:1: [[pool]] \"a\": 'kind' is missing"},
       {"version = 1\n[[pool]]\nname = \"a\"\nkind = \"macvlna\"\n",
-       "4:8: [[pool]] \"a\": kind = \"macvlna\" is none of macvlan, sriov | did you mean 'macvlan'?"},
+       "4:8: [[pool]] \"a\": kind = \"macvlna\" is none of macvlan, sriov, host | did you mean 'macvlan'?"},
       {"version = 1\n[[pool]]\nname = \"a\"\nkind = \"sriov\"\n", "'parents' is missing"},
       {"version = 1\n[[pool]]\nname = \"a\"\nparnets = []\n",
        "4:1: [[pool]]: unknown key 'parnets' | did you mean 'parents'?"},
@@ -343,4 +365,21 @@ TEST_CASE("The fragments in the documentation are policies", "[policy_parse]") {
     begin = document.find("```toml\n", end);
   }
   CHECK(fragments >= 5);
+}
+
+TEST_CASE("RDMA modes that a kind of pool cannot have", "[policy_parse]") {
+  const std::string host = kHeader + "[[pool]]\nname = \"p\"\nkind = \"host\"\nparents = [\"mlx5_0\"]\nberths = 8\n";
+  CHECK(refusal(kMacvlan + "rdma = \"exclusive\"\n") ==
+        "7:8: [[pool]] \"p\": only a VF has an RDMA device of its own that could move into a berth | "
+        "write rdma = \"shared\"");
+  CHECK_THAT(refusal(host), ContainsSubstring("gives nothing but RDMA, and 'rdma' is missing | add rdma = \"shared\""));
+  CHECK_THAT(refusal(host + "rdma = \"off\"\n"), ContainsSubstring("gives nothing but RDMA | write rdma = \"shared\""));
+  CHECK_THAT(refusal(host + "rdma = \"exclusive\"\n"), ContainsSubstring("only a VF"));
+  CHECK_THAT(refusal(host + "rdma = \"share\"\n"), ContainsSubstring("shared"));
+  CHECK_THAT(refusal(host + "rdma = \"shared\"\naddresses = [\"10.0.0.0/16\"]\n"),
+             ContainsSubstring("'addresses' makes no sense in the host's network"));
+  CHECK(parse(host + "rdma = \"shared\"\n").pools.at(0).interface.empty());
+  CHECK_THAT(refusal(kPool + "hca_objects = 100\n"), ContainsSubstring("'hca_objects' is about RDMA devices"));
+  CHECK_THAT(refusal(kPool + "rdma = \"off\"\nself_test = true\n"), ContainsSubstring("'self_test' is about RDMA"));
+  CHECK_THAT(refusal(kPool + "rdma = \"shared\"\nhca_handles = 0\n"), ContainsSubstring("hca_handles"));
 }

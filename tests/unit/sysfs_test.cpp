@@ -234,3 +234,24 @@ TEST_CASE("What is not a plain file, or too long, is not read", "[root_dir]") {
   CHECK(root.list("absent").empty());
   CHECK_FALSE(root.read_link_name("long"));
 }
+
+TEST_CASE("RDMA devices: function, netdev, port", "[sysfs]") {
+  const FakeSysfs fake;
+  fake.pci_device("0000:3b:00.0", "mlx5_core", "1");
+  const auto rdma = [&](const std::string& parent, const std::string& name, const char* state) {
+    const std::string path = parent + "/infiniband/" + name;
+    fake.file(path + "/ports/1/state", std::string(state) + "\n");
+    fake.file(path + "/ports/1/rate", "2.5 Gb/sec (1X SDR)\n");
+    fake.file(path + "/ports/1/gid_attrs/ndevs/0", "eth2\n");
+    fake.link("sys/class/infiniband/" + name, "../../../" + path);
+    return path;
+  };
+  fake.link(rdma(FakeSysfs::device_path("0000:3b:00.0"), "mlx5_0", "4: ACTIVE") + "/device", "../../../0000:3b:00.0");
+  rdma("sys/devices/virtual", "rxe0", "1: DOWN");
+
+  const auto devices = read(fake).rdma_devices;
+  REQUIRE(devices.size() == 2);
+  CHECK(devices[0] == RdmaDevice{"mlx5_0", parse_pci_address("0000:3b:00.0"), "eth2", LinkState::up, 2500, 1U,
+                                 *parse_cpu_list("0-7,16-23")});
+  CHECK(devices[1] == RdmaDevice{"rxe0", {}, "eth2", LinkState::down, 2500, {}, {}});
+}

@@ -1,0 +1,61 @@
+#include "launcher/core/policy_rdma.hpp"
+
+#include <fmt/core.h>
+
+#include <limits>
+
+namespace berth {
+namespace {
+
+RdmaMode parse_mode(const PolicySection& section, PoolKind kind) {
+  const auto value = section.string("rdma");
+  if (!value) {
+    if (kind == PoolKind::host)
+      section.refuse("kind", "a pool in the host's network gives nothing but RDMA, and 'rdma' is missing",
+                     "add rdma = \"shared\"");
+    return RdmaMode::off;
+  }
+  std::vector<std::string> known;
+  for (const RdmaMode mode : {RdmaMode::off, RdmaMode::exclusive, RdmaMode::shared}) {
+    known.emplace_back(to_string(mode));
+    if (value->text != to_string(mode)) continue;
+    if (mode == RdmaMode::exclusive && kind != PoolKind::sriov)
+      section.refuse(value->where, "only a VF has an RDMA device of its own that could move into a berth",
+                     "write rdma = \"shared\"");
+    if (mode == RdmaMode::off && kind == PoolKind::host)
+      section.refuse(value->where, "a pool in the host's network gives nothing but RDMA", "write rdma = \"shared\"");
+    return mode;
+  }
+  section.refuse_choice(*value, "rdma", known);
+}
+
+std::optional<unsigned> parse_limit(const PolicySection& section, std::string_view key) {
+  const auto number = section.number(key, 1, std::numeric_limits<std::int32_t>::max());
+  return number ? std::optional(static_cast<unsigned>(*number)) : std::nullopt;
+}
+
+}  // namespace
+
+std::vector<std::string> rdma_keys() {
+  return {"rdma", "hca_handles", "hca_objects", "self_test", "device_rules", "selinux_label"};
+}
+
+RdmaSettings parse_rdma(const PolicySection& section, PoolKind kind) {
+  RdmaSettings rdma;
+  rdma.mode = parse_mode(section, kind);
+  if (rdma.mode == RdmaMode::off) {
+    for (const std::string& key : rdma_keys())
+      if (key != "rdma" && section.has(key))
+        section.refuse(key, fmt::format("'{}' is about RDMA devices, and the pool has none", key),
+                       "add rdma = \"shared\" or rdma = \"exclusive\"");
+    return rdma;
+  }
+  rdma.hca_handles = parse_limit(section, "hca_handles");
+  rdma.hca_objects = parse_limit(section, "hca_objects");
+  rdma.self_test = section.flag("self_test").value_or(true);
+  rdma.device_rules = section.flag("device_rules").value_or(true);
+  if (const auto label = section.string("selinux_label")) rdma.selinux_label = label->text;
+  return rdma;
+}
+
+}  // namespace berth
