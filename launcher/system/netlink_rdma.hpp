@@ -1,0 +1,68 @@
+// RDMA devices through NETLINK_RDMA: which there are in a netns, their char devices, who uses them, and their move.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launcher/core/inventory.hpp"
+#include "launcher/system/fd.hpp"
+#include "launcher/system/netlink_socket.hpp"
+
+namespace berth {
+
+struct RdmaPort {
+  unsigned number = 0;  ///< from 1
+  bool active = false;
+  unsigned ifindex = 0;  ///< of its netdev, if that is in the same netns; else 0
+  bool operator==(const RdmaPort&) const = default;
+};
+
+/// An RDMA device as a netns sees it.
+struct RdmaLink {
+  unsigned index = 0;  ///< the kernel's number of it; the same in every netns, never used again
+  std::string name;
+  std::vector<RdmaPort> ports;
+  bool operator==(const RdmaLink&) const = default;
+};
+
+/// A char device that belongs to an RDMA device (or to all, as rdma_cm).
+struct RdmaCharDevice {
+  std::string name;  ///< below /dev/infiniband
+  unsigned major = 0;
+  unsigned minor = 0;
+  bool operator==(const RdmaCharDevice&) const = default;
+};
+
+/// Speaks of the netns in which it was opened. All functions throw Error{host}.
+class RdmaSocket {
+ public:
+  RdmaSocket();  ///< in the calling thread's netns
+  /// In `netns`; needs CAP_SYS_ADMIN.
+  static RdmaSocket in_netns(const UniqueFd& netns);
+
+  [[nodiscard]] RdmaNetnsMode netns_mode();
+  [[nodiscard]] std::vector<RdmaLink> list();
+  [[nodiscard]] std::optional<RdmaLink> find(const std::string& name);
+
+  /// The char device of kind "uverbs", "umad", "issm" of `device`, or (without a device) "rdma_cm"; nullopt if there is
+  /// none. May load the module that makes it. To be asked for again after each move: numbers change then.
+  [[nodiscard]] std::optional<RdmaCharDevice> find_char_device(const std::string& kind,
+                                                               const std::optional<RdmaLink>& device);
+
+  /// Processes that have the device open, each once; 0 stands for those that are dying just now.
+  [[nodiscard]] std::vector<int> users(const RdmaLink& device);
+
+  /// Moves the device into `netns`. The kernel looks at the calling thread's netns, not at the socket's: the device has
+  /// to be there. All its users lose it. Throws with what to do instead if its driver cannot be moved.
+  void move(const RdmaLink& device, const UniqueFd& netns);
+
+ private:
+  NetlinkSocket socket_;
+};
+
+/// The kernel's mode; nullopt if it has no RDMA.
+std::optional<RdmaNetnsMode> read_rdma_netns_mode();
+
+}  // namespace berth
