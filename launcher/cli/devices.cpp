@@ -1,8 +1,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <memory>
 #include <nlohmann/json.hpp>
 
+#include "launcher/cli/node.hpp"
 #include "launcher/cli/table.hpp"
 #include "launcher/cli/verbs.hpp"
 #include "launcher/core/error.hpp"
@@ -93,9 +95,8 @@ nlohmann::json to_json_value(const Inventory& inventory, const PoolDevices& pool
   return {{"name", pool.pool}, {"problem", pool.problem}, {"devices", std::move(devices)}};
 }
 
-void show_devices(const GlobalOptions& options) {
-  const Inventory inventory = read_node(options);
-  const std::optional<Policy> policy = read_policy_to_show(options);
+void show_devices(const std::string& node_path, const GlobalOptions& options) {
+  const auto [inventory, cpus, policy, caller] = read_shown_node(node_path, options);
   std::vector<PoolDevices> pools;
   if (policy) {
     for (const Pool& pool : policy->pools) pools.push_back(read_pool(pool, inventory));
@@ -108,18 +109,20 @@ void show_devices(const GlobalOptions& options) {
   }
   print_nics(inventory);
   for (const PoolDevices& pool : pools) print_pool(inventory, pool, options.verbose);
-  if (!policy) fmt::print("\nno policy file {}: no pools\n", options.policy_path);
+  if (!policy) fmt::print("\nno policy: no pools\n");
 }
 
 }  // namespace
 
 void add_devices_verb(CLI::App& app, GlobalOptions& options) {
   CLI::App* verb = app.add_subcommand("devices", "Show the NICs of this node, and the devices of each pool.");
+  const auto node_path = std::make_shared<std::string>();
+  add_node_option(app, *verb, *node_path);
   verb->footer(
       "Examples:\n"
       "  berth devices         NICs, free devices per pool, and why others are not free\n"
       "  berth devices -v      every device of every pool");
-  verb->callback([&options] { show_devices(options); });
+  verb->callback([node_path, &options] { show_devices(*node_path, options); });
 }
 
 }  // namespace berth

@@ -56,6 +56,7 @@ int main(int argc, char** argv) {
   berth::add_global_options(app, options);
   berth::add_plan_verb(app, options);
   berth::add_devices_verb(app, options);
+  berth::add_capture_verb(app, options);
   berth::add_policy_verb(app, options);
   berth::add_park_verb(app, options);
   berth::add_unpark_verb(app, options);

@@ -1,20 +1,16 @@
 #include "launcher/core/plan.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "launcher/cli/node.hpp"
 #include "launcher/cli/table.hpp"
 #include "launcher/cli/verbs.hpp"
 #include "launcher/core/error.hpp"
 #include "launcher/core/plan_json.hpp"
-#include "launcher/system/affinity.hpp"
-#include "launcher/system/policy_file.hpp"
 #include "launcher/system/topology.hpp"
-#include "launcher/system/user_database.hpp"
 
 namespace berth {
 namespace {
@@ -25,6 +21,7 @@ struct PlanOptions {
   std::optional<unsigned> ranks;
   std::vector<std::string> cpu_masks;
   std::string topology_path;
+  std::string node_path;
 };
 
 std::vector<CpuSet> parse_masks(const std::vector<std::string>& texts) {
@@ -60,13 +57,6 @@ std::vector<LocalRank> make_ranks(const PlanOptions& options, const CpuSet& own)
   return ranks;
 }
 
-/// The user as the kernel knows it; the account only where Slurm runs this, and only to show: nothing is granted here.
-Caller read_caller() {
-  const User user = read_user(getuid());
-  const char* account = std::getenv("SLURM_JOB_ACCOUNT");
-  return {user.uid, user.gid, user.name, read_group_names(read_group_ids(user)), account == nullptr ? "" : account};
-}
-
 void print_plan(const NodePlan& plan, bool verbose) {
   Table table({"RANK", "DEVICE", "INTERFACE", "ADDRESS", "CPUS", "NUMA", "WHY"});
   for (const RankPlan& rank : plan.ranks) {
@@ -93,18 +83,17 @@ void show_plan(PlanOptions plan_options, const GlobalOptions& options) {
     }
     apply_option(request, "container", plan_options.image);
   }
+  ShownNode node = read_shown_node(plan_options.node_path, options);
+  if (!plan_options.topology_path.empty()) {
+    node.inventory.topology = read_topology_file(plan_options.topology_path);
+    node.cpus = node.inventory.topology.cpus;
+  }
   PlanInput input;
   input.request = request;
-  const bool own_file = options.policy_path != kPolicyPath;
-  input.policy = read_policy_file(options.policy_path, !own_file);
-  input.inventory = read_node(options);
-  CpuSet own = read_affinity();
-  if (!plan_options.topology_path.empty()) {
-    input.inventory.topology = read_topology_file(plan_options.topology_path);
-    own = input.inventory.topology.cpus;
-  }
-  input.caller = read_caller();
-  input.ranks = make_ranks(plan_options, own);
+  input.policy = require_policy(node, plan_options.node_path);
+  input.ranks = make_ranks(plan_options, node.cpus);
+  input.inventory = std::move(node.inventory);
+  input.caller = std::move(node.caller);
   const NodePlan plan = make_plan(input);
   if (options.json) return print_json(to_json_value(plan).dump(2));
   print_plan(plan, options.verbose);
@@ -116,7 +105,7 @@ void add_plan_verb(CLI::App& app, GlobalOptions& options) {
   CLI::App* verb = app.add_subcommand("plan", "Show what the ranks of a step would get on this node, and why.");
   const auto plan = std::make_shared<PlanOptions>();
   verb->add_option("IMAGE", plan->image, "image of the ranks; a plan does not open it");
-  verb->add_option("-n,--ranks", plan->ranks, "number of ranks on this node (default: 1, or one per CPU list)")
+  verb->add_option("-n,--ranks,--ntasks", plan->ranks, "number of ranks on this node (default: 1, or one per CPU list)")
       ->type_name("N")
       ->check(CLI::Range(1U, 65536U));
   verb->add_option("--cpu-mask", plan->cpu_masks,
@@ -127,12 +116,14 @@ void add_plan_verb(CLI::App& app, GlobalOptions& options) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   verb->add_option("--topology", plan->topology_path, "hwloc XML file to plan for, instead of this machine")
       ->type_name("FILE");
+  add_node_option(app, *verb, plan->node_path);
   add_request_options(*verb, plan->request);
   verb->footer(
       "Examples:\n"
       "  berth plan -n 8 app.sqsh                    eight ranks that Slurm does not bind\n"
       "  berth plan --cpu-mask='0-3;4-7' -v          two bound ranks, and why other devices were not taken\n"
       "  berth plan -n 8 --pool=slow --share --json  for scripts\n"
+      "  berth plan -n 8 --node n1.json              on the node that `berth capture n1.json` saw\n"
       "Nothing is changed: `berth plan` is a step without its effects.");
   verb->callback([plan, &options] { show_plan(*plan, options); });
 }

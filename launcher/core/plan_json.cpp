@@ -105,11 +105,8 @@ json to_json_value(const RdmaDevice& device) {
 }
 
 json to_json_value(const HeldDevice& held) {
-  return {{"device", held.device_id},
-          {"parked", held.parked},
-          {"leased", held.leased},
-          {"holder", held.holder},
-          {"quarantined", held.quarantined}};
+  return {{"device", held.device_id}, {"parked", held.parked},           {"leased", held.leased},
+          {"holder", held.holder},    {"quarantined", held.quarantined}, {"job", held.job}};
 }
 
 template <typename T>

@@ -95,7 +95,7 @@ UniqueFd open_checked(const std::string& path, bool require_root_owner) {
 
 }  // namespace
 
-Policy read_policy_file(const std::string& path, bool require_root_owner) {
+std::string read_policy_text(const std::string& path, bool require_root_owner) {
   const UniqueFd fd = open_checked(path, require_root_owner);
   struct stat status {};
   if (fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
@@ -116,7 +116,11 @@ Policy read_policy_file(const std::string& path, bool require_root_owner) {
   }
   if (size > kLargestPolicy) refuse(path, "it is larger than 1 MiB", "a policy is a page of text: is this the file?");
   text.resize(size);
-  return parse_policy(text, path);
+  return text;
+}
+
+Policy read_policy_file(const std::string& path, bool require_root_owner) {
+  return parse_policy(read_policy_text(path, require_root_owner), path);
 }
 
 }  // namespace berth

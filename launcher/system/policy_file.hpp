@@ -14,4 +14,7 @@ inline constexpr const char* kPolicyPath = "/etc/berth/policy.toml";
 /// is the file that is read. No symlinks anywhere in the path. Throws Error{policy}.
 Policy read_policy_file(const std::string& path, bool require_root_owner = true);
 
+/// The same without parsing.
+std::string read_policy_text(const std::string& path, bool require_root_owner = true);
+
 }  // namespace berth

@@ -1,33 +1,42 @@
 #include "launcher/system/topology.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <hwloc.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <memory>
 
+#include "launcher/core/xml_text.hpp"
 #include "launcher/system/fd.hpp"
 
 namespace berth {
 namespace {
 
+constexpr const char* kCannotRead = "cannot read the node's topology";
+
 using HwlocTopology = std::unique_ptr<hwloc_topology, decltype(&hwloc_topology_destroy)>;
 
+/// Not loaded yet; a filter is in force from here on.
 HwlocTopology make_hwloc_topology() {
   hwloc_topology_t topology = nullptr;
   if (hwloc_topology_init(&topology) != 0) {
     const int error = errno;
-    throw system_error(error, "cannot read the node's topology", "hwloc_topology_init");
+    throw system_error(error, kCannotRead, "hwloc_topology_init");
   }
   HwlocTopology owner(topology, &hwloc_topology_destroy);
   // The broker runs in the job's cgroup: the plan needs the whole node and intersects with the masks itself.
   hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED);
-  // Devices come from sysfs; caches are not planned with. Not looking for them is what makes loading cheap.
+  return owner;
+}
+
+/// Devices come from sysfs; caches are not planned with. Not looking for them is what makes loading cheap.
+void apply_planning_filters(hwloc_topology_t topology) {
   hwloc_topology_set_io_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_NONE);
   hwloc_topology_set_cache_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_NONE);
   hwloc_topology_set_icache_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_NONE);
-  return owner;
 }
 
 CpuSet make_cpu_set(hwloc_const_bitmap_t bitmap) {
@@ -39,12 +48,13 @@ CpuSet make_cpu_set(hwloc_const_bitmap_t bitmap) {
   return cpus;
 }
 
-Topology load(const HwlocTopology& owner, const std::string& what) {
-  hwloc_topology_t hwloc = owner.get();
-  if (hwloc_topology_load(hwloc) != 0) {
-    const int error = errno;
-    throw system_error(error, what, "hwloc_topology_load");
-  }
+void load(hwloc_topology_t topology, const std::string& what) {
+  if (hwloc_topology_load(topology) == 0) return;
+  const int error = errno;
+  throw system_error(error, what, "hwloc_topology_load");
+}
+
+Topology make_topology(hwloc_topology_t hwloc) {
   Topology topology;
   topology.cpus = make_cpu_set(hwloc_topology_get_topology_cpuset(hwloc));
   for (hwloc_obj_t core = nullptr; (core = hwloc_get_next_obj_by_type(hwloc, HWLOC_OBJ_CORE, core)) != nullptr;) {
@@ -60,16 +70,44 @@ Topology load(const HwlocTopology& owner, const std::string& what) {
 
 }  // namespace
 
-Topology read_topology() { return load(make_hwloc_topology(), "cannot read the node's topology"); }
+Topology read_topology() {
+  const HwlocTopology owner = make_hwloc_topology();
+  apply_planning_filters(owner.get());
+  load(owner.get(), kCannotRead);
+  return make_topology(owner.get());
+}
+
+Topology parse_topology_xml(const std::string& xml, const std::string& source) {
+  const std::string what = fmt::format("cannot read the topology in '{}'", source);
+  parse_xml(xml, source, what);
+  const HwlocTopology owner = make_hwloc_topology();
+  apply_planning_filters(owner.get());
+  if (hwloc_topology_set_xmlbuffer(owner.get(), xml.c_str(), static_cast<int>(xml.size() + 1)) != 0) {
+    throw Error(ErrorCode::host, what, "hwloc does not recognise it as a topology",
+                "make the file with `lstopo FILE.xml`");
+  }
+  load(owner.get(), what);
+  return make_topology(owner.get());
+}
 
 Topology read_topology_file(const std::string& path) {
-  const std::string what = fmt::format("cannot read the topology in '{}'", path);
+  constexpr std::size_t kLargest = std::size_t{64} << 20U;
+  return parse_topology_xml(read_file(AT_FDCWD, path, kLargest), path);
+}
+
+std::string read_topology_xml() {
   const HwlocTopology owner = make_hwloc_topology();
-  if (hwloc_topology_set_xml(owner.get(), path.c_str()) != 0) {
+  hwloc_topology_set_io_types_filter(owner.get(), HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
+  load(owner.get(), kCannotRead);
+  char* buffer = nullptr;
+  int size = 0;
+  if (hwloc_topology_export_xmlbuffer(owner.get(), &buffer, &size, 0) != 0) {
     const int error = errno;
-    throw system_error(error, what, "hwloc_topology_set_xml", "make the file with `lstopo FILE.xml`");
+    throw system_error(error, kCannotRead, "hwloc_topology_export_xmlbuffer");
   }
-  return load(owner, what);
+  std::string xml(buffer, static_cast<std::size_t>(size) - 1);  // it counts the terminating NUL
+  hwloc_free_xmlbuffer(owner.get(), buffer);
+  return xml;
 }
 
 }  // namespace berth

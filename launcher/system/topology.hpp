@@ -13,4 +13,10 @@ Topology read_topology();
 /// The machine of an hwloc XML file (`lstopo node.xml`). Throws Error{host}.
 Topology read_topology_file(const std::string& path);
 
+/// The machine of an hwloc XML text; `source` names it in messages. Throws Error{host}.
+Topology parse_topology_xml(const std::string& xml, const std::string& source);
+
+/// The whole machine as hwloc XML, with caches and PCI devices. Throws Error{host}.
+std::string read_topology_xml();
+
 }  // namespace berth

@@ -120,6 +120,26 @@ check "the host's network needs no device" says "$out" '^1 +- +-'
 run "$berth" plan "${node[@]}" app.sif --container other.sif
 check "two images are one too many" test "$code" = 2
 
+run "$berth" capture "$work/n2.json" "${node[@]}"
+check "a node is captured" test "$code" = 0
+live=$("$berth" plan "${node[@]}" -n 3 --pool slow --json)
+run "$berth" plan --node "$work/n2.json" --ntasks 3 --pool slow --json
+check "and plans as if it were here" test "$out" = "$live"
+run "$berth" capture - "${node[@]}"
+check "also to standard output" test "$out" = "$(<"$work/n2.json")"
+run "$berth" plan --node - --cpu-mask 0 --pool fast <"$work/n2.json"
+check "and from standard input" says "$out" '0000:3b:00.2'
+run "$berth" devices --node "$work/n2.json"
+check "devices shows it as well" says "$out" '0000:3b:00.3 .* bound to vfio-pci'
+run "$berth" plan --node "$work/n2.json" --node-name n3
+check "a captured node has its name" test "$code" = 2
+head -c 1000 "$work/n2.json" >"$work/cut.json"
+run "$berth" plan --node "$work/cut.json"
+check "a capture that was cut fails" test "$code" = 1
+check "with its place" says "$err" 'cut.json:[0-9]+:[0-9]+: '
+run "$berth" plan --node n2
+check "a name in its place fails" says "$err" "--node-name"
+
 run "$berth" leases --state "$work/state"
 check "nothing is leased" says "$out" 'no device is parked'
 run "$berth" unpark --state "$work/state"

@@ -4,6 +4,7 @@
 #include <catch2/catch_test_macros.hpp>
 
 #include "launcher/core/error.hpp"
+#include "launcher/core/xml_text.hpp"
 #include "launcher/system/affinity.hpp"
 #include "launcher/system/user_database.hpp"
 #include "tests/unit/temporary_directory.hpp"
@@ -22,8 +23,17 @@ TEST_CASE("This machine has cores, and they cover what this process may use", "[
 TEST_CASE("A file that is no topology is refused", "[topology]") {
   const TemporaryDirectory tree;
   tree.file("node.xml", "not XML");
+  tree.file("page.xml", "<html/>");
+  CHECK_THROWS_AS(read_topology_file(tree.path("page.xml")), Error);
   CHECK_THROWS_AS(read_topology_file(tree.path("node.xml")), Error);
   CHECK_THROWS_AS(read_topology_file(tree.path("missing.xml")), Error);
+}
+
+TEST_CASE("This machine reads the same from its own XML, shortened for sharing", "[topology]") {
+  const std::string xml = read_topology_xml();
+  const Topology live = read_topology();
+  CHECK(parse_topology_xml(xml, "live.xml") == live);
+  CHECK(parse_topology_xml(make_shareable_topology(xml, "live.xml"), "live.xml") == live);
 }
 
 TEST_CASE("Affinity can be narrowed and restored, and never silently less than asked for", "[affinity]") {

@@ -1,0 +1,96 @@
+#include "launcher/core/inventory_parse.hpp"
+
+#include <fmt/format.h>
+
+#include <set>
+
+namespace berth {
+namespace {
+
+LinkState parse_link(const JsonReader& value) {
+  for (const LinkState state : {LinkState::unknown, LinkState::down, LinkState::up})
+    if (to_string(state) == value.text()) return state;
+  value.refuse("one of unknown, down and up");
+}
+
+NetDevice parse_net_device(const JsonReader& value) {
+  value.expect_keys({"name", "index", "mac", "mtu", "link", "speed_mbps", "kind", "driver", "pci", "rdma_devices",
+                     "numa_node", "local_cpus"});
+  NetDevice device;
+  device.name = value["name"].text();
+  if (!is_interface_name(device.name)) value["name"].refuse("the name of a network interface");
+  device.index = value["index"].small_number();
+  const auto mac = parse_mac_address(value["mac"].text());
+  if (!mac) value["mac"].refuse("a MAC address");
+  device.mac = *mac;
+  device.mtu = value["mtu"].small_number();
+  device.link = parse_link(value["link"]);
+  device.speed_mbps = value["speed_mbps"].small_number();
+  device.kind = value["kind"].text();
+  device.driver = value["driver"].text();
+  if (!value["pci"].is_null()) device.pci = value["pci"].pci();
+  device.rdma_devices = value["rdma_devices"].texts();
+  device.numa_node = value["numa_node"].optional_number(kMaxCpu);
+  device.local_cpus = value["local_cpus"].cpus();
+  return device;
+}
+
+PhysicalFunction parse_physical_function(const JsonReader& value) {
+  value.expect_keys({"pci", "netdev", "total_vfs", "num_vfs"});
+  constexpr unsigned kMostVfs = 65535;
+  return {value["pci"].pci(), value["netdev"].text(), value["total_vfs"].small_number(kMostVfs),
+          value["num_vfs"].small_number(kMostVfs)};
+}
+
+VirtualFunction parse_virtual_function(const JsonReader& value) {
+  value.expect_keys({"pci", "pf", "index", "driver", "netdev", "rdma_devices", "numa_node", "local_cpus"});
+  VirtualFunction vf;
+  vf.pci = value["pci"].pci();
+  vf.pf = value["pf"].pci();
+  vf.index = value["index"].small_number(kMaxCpu);
+  vf.driver = value["driver"].text();
+  vf.netdev = value["netdev"].text();
+  vf.rdma_devices = value["rdma_devices"].texts();
+  vf.numa_node = value["numa_node"].optional_number(kMaxCpu);
+  vf.local_cpus = value["local_cpus"].cpus();
+  return vf;
+}
+
+HeldDevice parse_held(const JsonReader& value) {
+  value.expect_keys({"device", "parked", "leased", "holder", "quarantined", "job"});
+  return {value["device"].text(), value["parked"].flag(),      value["leased"].flag(),
+          value["holder"].text(), value["quarantined"].text(), value["job"].small_number()};
+}
+
+}  // namespace
+
+Inventory parse_inventory(const JsonReader& node) {
+  node.expect_keys({"host", "net_devices", "physical_functions", "virtual_functions", "held"});
+  Inventory inventory;
+  inventory.host = node["host"].text();
+  std::set<std::string> names;
+  for (const JsonReader& value : node["net_devices"].items()) {
+    inventory.net_devices.push_back(parse_net_device(value));
+    if (!names.insert(inventory.net_devices.back().name).second) value["name"].complain("is there twice");
+  }
+  std::set<PciAddress> physical;
+  for (const JsonReader& value : node["physical_functions"].items()) {
+    inventory.physical_functions.push_back(parse_physical_function(value));
+    if (!physical.insert(inventory.physical_functions.back().pci).second) value["pci"].complain("is there twice");
+  }
+  std::set<PciAddress> virtual_functions;
+  for (const JsonReader& value : node["virtual_functions"].items()) {
+    inventory.virtual_functions.push_back(parse_virtual_function(value));
+    const VirtualFunction& vf = inventory.virtual_functions.back();
+    if (physical.contains(vf.pci) || !virtual_functions.insert(vf.pci).second) value["pci"].complain("is there twice");
+    if (!physical.contains(vf.pf)) value["pf"].refuse("one of the physical functions");
+  }
+  std::set<std::string> held;
+  for (const JsonReader& value : node["held"].items()) {
+    inventory.held.push_back(parse_held(value));
+    if (!held.insert(inventory.held.back().device_id).second) value["device"].complain("is there twice");
+  }
+  return inventory;
+}
+
+}  // namespace berth
