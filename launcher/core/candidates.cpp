@@ -90,6 +90,11 @@ std::size_t numbers_per_node(const Pool& pool, std::size_t devices, bool known_f
               "give the pool a larger range, or fewer berths");
 }
 
+/// Functions of one PCI device are ports of one card.
+std::string card_of(const PciAddress& function) {
+  return fmt::format("{:04x}:{:02x}:{:02x}", function.domain, function.bus, function.device);
+}
+
 BerthSpec make_berth(const Pool& pool, const Inventory& inventory, std::size_t index, std::size_t devices_per_node) {
   BerthSpec berth;
   berth.pool = pool.name;
@@ -169,6 +174,7 @@ std::vector<Candidate> macvlan_candidates(const Pool& pool, const Inventory& inv
       candidate.berth.parent = parent->name;
       candidate.berth.numa_node = parent->numa_node;
       candidate.port = parent->name;
+      if (parent->pci) candidate.card = card_of(*parent->pci);
       candidate.local_cpus = parent->local_cpus;
       candidate.speed_mbps = parent->speed_mbps;
       candidate.unusable = held_reason(find_held(inventory, candidate.berth.id));
@@ -222,6 +228,7 @@ std::vector<Candidate> sriov_candidates(const Pool& pool, const Inventory& inven
       candidate.berth.pci = vf.pci;
       candidate.berth.numa_node = vf.numa_node;
       candidate.port = pf->netdev.empty() ? to_string(pf->pci) : pf->netdev;
+      candidate.card = card_of(pf->pci);
       candidate.local_cpus = vf.local_cpus;
       candidate.speed_mbps = pf_netdev == nullptr ? 0 : pf_netdev->speed_mbps;
       const HeldDevice* held = find_held(inventory, candidate.berth.id);

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <optional>
+#include <utility>
+
+#include "launcher/core/locality.hpp"
 
 namespace berth {
 namespace {
@@ -81,34 +84,28 @@ std::vector<std::vector<CpuSet>> units_by_domain(const Topology& topology, const
   return grouped;
 }
 
-/// Divides units among `ranks` ranks that may all use all of them. No rank straddles NUMA domains if there are at
-/// least as many ranks as domains: how many ranks a domain gets minimises the sum of load² / cores.
-std::vector<CpuSet> divide_equally(const Topology& topology, const std::vector<CpuSet>& units, std::size_t ranks) {
-  const auto domains = units_by_domain(topology, units);
-  if (ranks < domains.size()) {
-    std::vector<CpuSet> whole;
-    for (const auto& domain : domains) whole.push_back(cut_evenly(domain, 1).front());
-    return cut_evenly(whole, ranks);
-  }
-  Indices load(domains.size(), 0);
-  const auto is_better = [&](std::size_t a, std::size_t b) {
-    // Every domain gets its first rank before any gets its second, so that no core is left without a rank.
-    if ((load[a] == 0) != (load[b] == 0)) return load[a] == 0;
-    return (2 * load[a] + 1) * domains[b].size() < (2 * load[b] + 1) * domains[a].size();
-  };
-  for (std::size_t rank = 0; rank < ranks; ++rank) {
+/// Several whole domains for each of fewer ranks than there are domains.
+std::vector<CpuSet> divide_domains(const std::vector<std::vector<CpuSet>>& domains, std::size_t ranks) {
+  std::vector<CpuSet> whole;
+  for (const auto& domain : domains) whole.push_back(cut_evenly(domain, 1).front());
+  return cut_evenly(whole, ranks);
+}
+
+/// Minimises the sum of load² / cores.
+Indices balance(const CpuPool& pool) {
+  Indices load(pool.domains.size(), 0);
+  for (std::size_t rank = 0; rank < pool.ranks.size(); ++rank) {
     std::size_t best = kNobody;
-    for (std::size_t domain = 0; domain < domains.size(); ++domain) {
-      if (load[domain] == domains[domain].size()) continue;
-      if (best == kNobody || is_better(domain, best)) best = domain;
+    for (std::size_t domain = 0; domain < load.size(); ++domain) {
+      const std::size_t cores = pool.domains[domain].size();
+      if (load[domain] == cores) continue;
+      const bool is_better =
+          best == kNobody || (2 * load[domain] + 1) * pool.domains[best].size() < (2 * load[best] + 1) * cores;
+      if (is_better) best = domain;
     }
     ++load[best];  // exists: there are at least as many units as ranks
   }
-  std::vector<CpuSet> shares;
-  for (std::size_t domain = 0; domain < domains.size(); ++domain) {
-    for (CpuSet& piece : cut_evenly(domains[domain], load[domain])) shares.push_back(std::move(piece));
-  }
-  return shares;
+  return load;
 }
 
 /// One step of Kuhn's matching: finds `rank` a unit, moving earlier ranks to other units where needed.
@@ -149,41 +146,77 @@ std::optional<std::vector<CpuSet>> divide_by_mask(const std::vector<CpuSet>& uni
   return shares;
 }
 
+bool all_equal(const std::vector<CpuSet>& masks) {
+  return std::all_of(masks.begin(), masks.end(), [&](const CpuSet& mask) { return mask == masks.front(); });
+}
+
+/// What `ranks` ranks can be given one each of: cores, else threads; empty if there are too few.
+std::vector<CpuSet> choose_units(const Topology& topology, const CpuSet& cpus, std::size_t ranks) {
+  std::vector<CpuSet> units = core_units(topology, cpus);
+  if (units.size() < ranks) units = thread_units(units);
+  if (units.size() < ranks) units.clear();
+  return units;
+}
+
+/// For ranks with overlapping masks that are no pool.
 std::vector<CpuSet> divide(const Topology& topology, const std::vector<CpuSet>& masks) {
   CpuSet all;
   for (const CpuSet& mask : masks) all |= mask;
   const std::vector<CpuSet> cores = core_units(topology, all);
-  const bool equal = std::all_of(masks.begin(), masks.end(), [&](const CpuSet& mask) { return mask == all; });
+  if (all_equal(masks)) {
+    const auto domains = units_by_domain(topology, cores);
+    return masks.size() < domains.size() ? divide_domains(domains, masks.size()) : masks;
+  }
   for (const std::vector<CpuSet>& units : {cores, thread_units(cores)}) {
     if (units.size() < masks.size()) continue;
-    if (equal) return divide_equally(topology, units, masks.size());
     if (auto shares = divide_by_mask(units, masks)) return *std::move(shares);
   }
   return masks;
 }
 
-}  // namespace
-
-std::vector<CpuSet> numa_domains(const Topology& topology) {
-  std::vector<CpuSet> domains;
-  for (const NumaNode& node : topology.numa_nodes) {
-    const bool known = std::find(domains.begin(), domains.end(), node.cpus) != domains.end();
-    if (!node.cpus.empty() && !known) domains.push_back(node.cpus);
-  }
-  if (domains.empty()) domains.push_back(topology.cpus);
-  return domains;
+std::vector<CpuSet> masks_of(const Indices& ranks, const std::vector<CpuSet>& allowed) {
+  std::vector<CpuSet> masks;
+  for (const std::size_t rank : ranks) masks.push_back(allowed[rank]);
+  return masks;
 }
 
-std::vector<CpuSet> choose_cpus(const Topology& topology, const std::vector<CpuSet>& allowed) {
-  std::vector<CpuSet> chosen = allowed;
+}  // namespace
+
+std::vector<CpuPool> find_cpu_pools(const Topology& topology, const std::vector<CpuSet>& allowed) {
+  std::vector<CpuPool> pools;
   for (const Indices& group : overlapping_groups(allowed)) {
-    if (group.size() == 1) continue;
-    std::vector<CpuSet> masks;
-    for (const std::size_t rank : group) masks.push_back(allowed[rank]);
-    const std::vector<CpuSet> shares = divide(topology, masks);
+    if (group.size() == 1 || !all_equal(masks_of(group, allowed))) continue;
+    const std::vector<CpuSet> units = choose_units(topology, allowed[group.front()], group.size());
+    auto domains = units_by_domain(topology, units);
+    if (!units.empty() && group.size() >= domains.size()) pools.push_back({group, std::move(domains)});
+  }
+  return pools;
+}
+
+std::vector<CpuSet> choose_cpus(const Topology& topology, const std::vector<CpuSet>& allowed,
+                                const std::vector<CpuPool>& pools, const std::vector<Indices>& loads) {
+  std::vector<CpuSet> chosen = allowed;
+  for (std::size_t number = 0; number < pools.size(); ++number) {
+    std::size_t next = 0;
+    for (std::size_t domain = 0; domain < pools[number].domains.size(); ++domain) {
+      for (CpuSet& share : cut_evenly(pools[number].domains[domain], loads[number][domain]))
+        chosen[pools[number].ranks[next++]] = std::move(share);
+    }
+  }
+  for (const Indices& group : overlapping_groups(allowed)) {
+    const bool is_pool = std::any_of(pools.begin(), pools.end(), [&](const CpuPool& p) { return p.ranks == group; });
+    if (group.size() == 1 || is_pool) continue;
+    const std::vector<CpuSet> shares = divide(topology, masks_of(group, allowed));
     for (std::size_t i = 0; i < group.size(); ++i) chosen[group[i]] = shares[i];
   }
   return chosen;
+}
+
+std::vector<CpuSet> choose_cpus(const Topology& topology, const std::vector<CpuSet>& allowed) {
+  const std::vector<CpuPool> pools = find_cpu_pools(topology, allowed);
+  std::vector<Indices> loads;
+  for (const CpuPool& pool : pools) loads.push_back(balance(pool));
+  return choose_cpus(topology, allowed, pools, loads);
 }
 
 }  // namespace berth

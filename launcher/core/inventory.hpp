@@ -18,8 +18,14 @@ struct NumaNode {
 
 struct Topology {
   std::vector<CpuSet> cores;         ///< the hardware threads of each core, in hwloc's logical order
+  std::vector<CpuSet> groups;        ///< hwloc's Groups and dies: what NUMA nodes and packages may consist of
+  std::vector<CpuSet> packages;      ///< empty: unknown
   std::vector<NumaNode> numa_nodes;  ///< ascending os_index, which may be sparse
-  CpuSet cpus;                       ///< all online CPUs
+  /// Latencies between NUMA nodes as firmware tells them (SLIT, 10: local), [from][to] in the order of numa_nodes; 0:
+  /// not told; empty: nothing is.
+  std::vector<std::vector<std::uint32_t>> distances;
+  CpuSet cpus;     ///< all online CPUs
+  CpuSet allowed;  ///< those that somebody restricted the machine to; empty: all
   bool operator==(const Topology&) const = default;
 };
 

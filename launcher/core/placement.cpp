@@ -4,96 +4,13 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
-#include "launcher/core/assignment.hpp"
 #include "launcher/core/cpu_shares.hpp"
+#include "launcher/core/placement_costs.hpp"
 
 namespace berth {
 namespace {
-
-/// How near a rank's CPUs are to a device, by the farthest of them; smaller is better.
-enum class Nearness { local, same_numa_node, unknown, remote };
-
-struct Distance {
-  Nearness nearness = Nearness::unknown;
-  std::uint64_t cpus_outside = 0;  ///< per mille of the rank's CPUs: tells straddling ranks from wholly remote ones
-  auto operator<=>(const Distance&) const = default;
-};
-
-/// The CPUs of the device's NUMA node, or those that the device names itself; empty: unknown.
-CpuSet near_cpus(const Topology& topology, const PlacementDevice& device) {
-  if (numa_domains(topology).size() == 1) return topology.cpus;
-  if (device.numa_node) {
-    for (const NumaNode& node : topology.numa_nodes) {
-      if (node.os_index == *device.numa_node && !node.cpus.empty()) return node.cpus;
-    }
-  }
-  // Firmware that knows nothing reports the whole machine.
-  return topology.cpus.is_subset_of(device.local_cpus) ? CpuSet{} : device.local_cpus;
-}
-
-/// Distance of `cpus` from a device that has the CPUs `near` near it.
-Distance measure(const PlacementDevice& device, const CpuSet& near, const CpuSet& cpus) {
-  if (near.empty()) return {Nearness::unknown, 0};
-  const std::uint64_t outside = (cpus - near).count() * 1000ULL / cpus.count();
-  if (outside > 0 || !cpus.is_subset_of(near)) return {Nearness::remote, outside};
-  const bool finer = !device.local_cpus.empty() && !cpus.is_subset_of(device.local_cpus);
-  return {finer ? Nearness::same_numa_node : Nearness::local, 0};
-}
-
-/// Numbers the ports in the order of their first device.
-std::vector<std::size_t> number_ports(const std::vector<PlacementDevice>& devices) {
-  std::map<std::string, std::size_t> numbers;
-  std::vector<std::size_t> ports;
-  for (const PlacementDevice& device : devices)
-    ports.push_back(numbers.emplace(device.port, numbers.size()).first->second);
-  return ports;
-}
-
-/// Speed of each port by its fastest device; unknown speeds count as the slowest known one.
-std::vector<std::uint32_t> port_speeds(const std::vector<PlacementDevice>& devices,
-                                       const std::vector<std::size_t>& port_of) {
-  std::vector<std::uint32_t> speeds(*std::max_element(port_of.begin(), port_of.end()) + 1, 0);
-  std::uint32_t slowest = 0;
-  for (std::size_t device = 0; device < devices.size(); ++device) {
-    const std::uint32_t speed = devices[device].speed_mbps;
-    speeds[port_of[device]] = std::max(speeds[port_of[device]], speed);
-    if (speed > 0 && (slowest == 0 || speed < slowest)) slowest = speed;
-  }
-  for (std::uint32_t& speed : speeds) speed = speed == 0 ? std::max(slowest, 1U) : speed;
-  return speeds;
-}
-
-/// Levels of Cost. Locality: how many ranks are remote, on devices of unknown place, beside but not next to their
-/// device, and how much of straddling ranks is outside. Load: load² / speed over ports, then load² over devices.
-AssignmentProblem make_assignment(const PlacementProblem& problem, const std::vector<CpuSet>& cpus) {
-  const bool locality_first = problem.order == PlacementOrder::locality;
-  const std::size_t locality = locality_first ? 0 : 2;
-  const std::size_t load = locality_first ? 4 : 0;
-  constexpr std::int64_t kScale = 1'000'000'000'000;  // speeds are below 2^32 Mb/s: the quotient keeps its digits
-
-  AssignmentProblem assignment;
-  assignment.port_of = number_ports(problem.devices);
-  for (const std::uint32_t speed : port_speeds(problem.devices, assignment.port_of)) {
-    assignment.port_costs.push_back({});
-    assignment.port_costs.back()[load] = kScale / speed;
-  }
-  assignment.device_cost[load + 1] = 1;
-  assignment.capacity = (cpus.size() + problem.devices.size() - 1) / problem.devices.size();
-  assignment.costs.resize(cpus.size());
-  for (const PlacementDevice& device : problem.devices) {
-    const CpuSet near = near_cpus(problem.topology, device);
-    for (std::size_t rank = 0; rank < cpus.size(); ++rank) {
-      const Distance distance = measure(device, near, cpus[rank]);
-      Cost& cost = assignment.costs[rank].emplace_back(Cost{});
-      cost[locality] = distance.nearness == Nearness::remote ? 1 : 0;
-      cost[locality + 1] = distance.nearness == Nearness::unknown ? 1 : 0;
-      cost[locality + 2] = distance.nearness == Nearness::same_numa_node ? 1 : 0;
-      cost[locality + 3] = static_cast<std::int64_t>(distance.cpus_outside);
-    }
-  }
-  return assignment;
-}
 
 std::string numa_text(const Topology& topology, const CpuSet& cpus) {
   std::string nodes;
@@ -104,60 +21,172 @@ std::string numa_text(const Topology& topology, const CpuSet& cpus) {
   return nodes.find(',') == std::string::npos ? "NUMA node " + nodes : "NUMA nodes " + nodes;
 }
 
-std::string device_place(const Topology& topology, const PlacementDevice& device) {
-  if (device.numa_node) return fmt::format("NUMA node {}", *device.numa_node);
-  return numa_text(topology, device.local_cpus);
-}
-
-std::string explain(const PlacementProblem& problem, const PlacementDevice& device, const CpuSet& cpus) {
-  const Topology& topology = problem.topology;
-  if (numa_domains(topology).size() == 1) return "the node has one NUMA domain";
-  switch (const Distance distance = measure(device, near_cpus(topology, device), cpus); distance.nearness) {
+std::string explain_nearness(const Topology& topology, const PlacementCosts& costs, std::size_t device,
+                             const CpuSet& local, const CpuSet& cpus) {
+  if (costs.locality().has_one_domain()) return "the node has one NUMA domain";
+  if (!costs.place(device).known) return "the device's NUMA node is unknown";
+  const std::string place = numa_text(topology, local);
+  switch (costs.locality().nearness(cpus, costs.place(device))) {
     case Nearness::local:
-      return "local to " + device_place(topology, device);
-    case Nearness::same_numa_node:
-      return "on the rank's " + device_place(topology, device) + ", but not next to its cores";
-    case Nearness::unknown:
-      return "the device's NUMA node is unknown";
+      return "local to " + place;
+    case Nearness::numa_node:
+      return "on the rank's " + place + ", but not next to its cores";
+    case Nearness::package:
     case Nearness::remote:
-      if (distance.cpus_outside < 1000) {
-        return fmt::format("the rank's CPUs span {}, the device is on {}", numa_text(topology, cpus),
-                           device_place(topology, device));
-      }
       break;
   }
-  return fmt::format("remote: device on {}, CPUs on {}", device_place(topology, device), numa_text(topology, cpus));
+  const std::string own = numa_text(topology, cpus);
+  if (cpus.intersects(costs.place(device).numa_node))
+    return fmt::format("the rank's CPUs span {}, the device is on {}", own, place);
+  const bool same_package = cpus.is_subset_of(costs.place(device).package);
+  return fmt::format("{}: device on {}, CPUs on {}", same_package ? "same package" : "remote", place, own);
+}
+
+/// Room for each rank's devices, or an empty list if there is not enough and the policy does not allow that.
+std::vector<std::size_t> choose_capacities(const PlacementProblem& problem) {
+  const std::size_t wanted = problem.ranks.size() * problem.devices_per_rank;
+  const bool may_share = problem.devices_per_rank == 1;
+  std::vector<std::size_t> capacities;
+  std::size_t room = 0;
+  for (const PlacementDevice& device : problem.devices) {
+    capacities.push_back(may_share ? device.capacity : std::min<std::size_t>(device.capacity, 1));
+    room += std::min(capacities.back(), wanted);
+  }
+  if (room >= wanted || problem.shortage == Shortage::some) return capacities;
+  if (problem.shortage == Shortage::fail || !may_share || capacities.empty()) return {};
+  const std::size_t even = (wanted + capacities.size() - 1) / capacities.size();
+  for (std::size_t& capacity : capacities) capacity = std::max(capacity, even);
+  return capacities;
+}
+
+/// How many ranks of each pool of CPUs go to which of its NUMA domains: evenly by cores first, then so that devices
+/// fit.
+std::vector<std::vector<std::size_t>> choose_pool_loads(const PlacementProblem& problem,
+                                                        const std::vector<CpuPool>& pools,
+                                                        const std::vector<std::size_t>& capacities) {
+  std::vector<std::vector<std::size_t>> loads;
+  if (pools.empty()) return loads;
+  PlacementCosts costs(problem);
+  std::vector<std::vector<std::size_t>> rows_of(problem.ranks.size());
+  std::map<std::size_t, std::pair<std::size_t, std::size_t>> place_of;  // row → pool, domain
+  std::vector<std::uint64_t> cores;
+  std::vector<std::size_t> room;
+  for (std::size_t number = 0; number < pools.size(); ++number) {
+    const CpuPool& pool = pools[number];
+    loads.emplace_back(pool.domains.size(), 0);
+    std::vector<std::size_t> rows;
+    for (std::size_t domain = 0; domain < pool.domains.size(); ++domain) {
+      CpuSet cpus;
+      for (const CpuSet& unit : pool.domains[domain]) cpus |= unit;
+      // Ranks of one pool with different GPUs count as the first of them here.
+      rows.push_back(costs.add_own_row(cpus, problem.ranks[pool.ranks.front()].gpu));
+      place_of[rows.back()] = {number, domain};
+      cores.push_back(pool.domains[domain].size());
+      room.push_back(pool.domains[domain].size());
+    }
+    for (const std::size_t rank : pool.ranks) rows_of[rank] = rows;
+  }
+  for (std::size_t rank = 0; rank < rows_of.size(); ++rank) {
+    if (rows_of[rank].empty())
+      rows_of[rank] = {costs.add_row(problem.ranks[rank].allowed_cpus, problem.ranks[rank].gpu)};
+  }
+  cores.resize(costs.rows(), 1);
+  room.resize(costs.rows(), problem.ranks.size());
+
+  AssignmentProblem assignment = costs.make_assignment(std::move(rows_of), capacities);
+  assignment.row_room = std::move(room);
+  assignment.devices_per_rank = 1;
+  assignment.levels.insert(assignment.levels.begin(), {CostLevel::Over::rows, {}, std::move(cores)});
+  const std::vector<std::size_t> row_loads = choose_row_loads(assignment);
+  for (const auto& [row, place] : place_of) loads[place.first][place.second] = row_loads[row];
+  return loads;
+}
+
+/// The facts about one rank's choice that follow from its devices and CPUs.
+void describe(const PlacementProblem& problem, const PlacementCosts& costs, const std::vector<std::size_t>& device_load,
+              const std::vector<std::size_t>& port_load, std::size_t rank, PlacementChoice& choice) {
+  if (choice.devices.empty()) {
+    choice.reason = "no device is left";
+    return;
+  }
+  choice.nearness = Nearness::local;
+  for (const std::size_t device : choice.devices) {
+    choice.nearness = std::max(choice.nearness, costs.locality().nearness(choice.cpus, costs.place(device)));
+    if (const auto& gpu = problem.ranks[rank].gpu) {
+      const PciPath path = costs.locality().path(*gpu, problem.devices[device].location);
+      choice.gpu_path = std::max(choice.gpu_path.value_or(path), path);
+    }
+    if (!choice.reason.empty()) choice.reason += "; ";
+    choice.reason += explain_nearness(problem.topology, costs, device, problem.devices[device].local_cpus, choice.cpus);
+    if (problem.ranks[rank].gpu)
+      choice.reason +=
+          fmt::format(", {} to its GPU",
+                      to_string(costs.locality().path(*problem.ranks[rank].gpu, problem.devices[device].location)));
+    if (device_load[device] > 1) choice.reason += fmt::format(", shared by {} ranks", device_load[device]);
+    choice.reason +=
+        fmt::format(", port {} carries {} of {} rank{}", problem.devices[device].port, port_load[costs.port_of(device)],
+                    problem.ranks.size(), problem.ranks.size() == 1 ? "" : "s");
+  }
 }
 
 }  // namespace
 
-std::optional<std::vector<PlacementChoice>> choose_placement(const PlacementProblem& problem) {
-  const std::size_t ranks = problem.allowed_cpus.size();
-  const std::size_t devices = problem.devices.size();
-  if (ranks == 0) return std::vector<PlacementChoice>{};
-  if (devices == 0 || (devices < ranks && problem.shortage == Shortage::fail)) return std::nullopt;
+std::string_view to_string(Shortage shortage) {
+  return shortage == Shortage::fail ? "fail" : shortage == Shortage::share ? "share" : "some";
+}
 
-  const std::vector<CpuSet> cpus = choose_cpus(problem.topology, problem.allowed_cpus);
-  const AssignmentProblem assignment = make_assignment(problem, cpus);
-  const std::vector<std::size_t> assigned = assign_devices(assignment);
-  std::vector<std::size_t> device_load(devices, 0);
-  std::vector<std::size_t> port_load(assignment.port_costs.size(), 0);
-  for (const std::size_t device : assigned) {
-    ++device_load[device];
-    ++port_load[assignment.port_of[device]];
+std::optional<Shortage> parse_shortage(std::string_view text) {
+  for (const Shortage shortage : {Shortage::fail, Shortage::share, Shortage::some}) {
+    if (text == to_string(shortage)) return shortage;
   }
+  return std::nullopt;
+}
 
-  std::vector<PlacementChoice> choices;
-  for (std::size_t rank = 0; rank < ranks; ++rank) {
-    const PlacementDevice& device = problem.devices[assigned[rank]];
-    std::string reason = explain(problem, device, cpus[rank]);
-    const std::size_t sharing = device_load[assigned[rank]];
-    if (sharing > 1) reason += fmt::format(", shared by {} ranks", sharing);
-    reason += fmt::format(", port {} carries {} of {} rank{}", device.port,
-                          port_load[assignment.port_of[assigned[rank]]], ranks, ranks == 1 ? "" : "s");
-    choices.push_back({assigned[rank], cpus[rank], std::move(reason)});
+std::string_view to_string(PlacementOrder order) { return order == PlacementOrder::locality ? "locality" : "balance"; }
+
+std::optional<PlacementOrder> parse_placement_order(std::string_view text) {
+  for (const PlacementOrder order : {PlacementOrder::locality, PlacementOrder::balance}) {
+    if (text == to_string(order)) return order;
   }
-  return choices;
+  return std::nullopt;
+}
+
+std::optional<Placement> choose_placement(const PlacementProblem& problem) {
+  Placement placement;
+  if (problem.ranks.empty()) return placement;
+  const std::vector<std::size_t> capacities = choose_capacities(problem);
+  if (capacities.empty()) return std::nullopt;
+
+  std::vector<CpuSet> allowed;
+  for (const PlacementRank& rank : problem.ranks) allowed.push_back(rank.allowed_cpus);
+  const std::vector<CpuPool> pools = find_cpu_pools(problem.topology, allowed);
+  const std::vector<CpuSet> cpus =
+      choose_cpus(problem.topology, allowed, pools, choose_pool_loads(problem, pools, capacities));
+
+  PlacementCosts costs(problem);
+  std::vector<std::vector<std::size_t>> rows_of;
+  for (std::size_t rank = 0; rank < cpus.size(); ++rank)
+    rows_of.push_back({costs.add_row(cpus[rank], problem.ranks[rank].gpu)});
+  const auto assigned = assign_devices(costs.make_assignment(std::move(rows_of), capacities));
+
+  std::vector<std::size_t> device_load(problem.devices.size(), 0);
+  std::vector<std::size_t> port_load(problem.devices.size(), 0);
+  for (std::size_t rank = 0; rank < assigned.size(); ++rank) {
+    placement.choices.push_back({assigned[rank], cpus[rank], Nearness::package, {}, {}});
+    for (const std::size_t device : assigned[rank]) {
+      ++device_load[device];
+      ++port_load[costs.port_of(device)];
+    }
+  }
+  for (std::size_t rank = 0; rank < assigned.size(); ++rank)
+    describe(problem, costs, device_load, port_load, rank, placement.choices[rank]);
+  placement.objective = measure_placement(problem, placement.choices);
+  return placement;
+}
+
+std::vector<PlacementLevel> measure_placement(const PlacementProblem& problem,
+                                              const std::vector<PlacementChoice>& choices) {
+  return PlacementCosts(problem).measure(choices);
 }
 
 }  // namespace berth

@@ -141,9 +141,11 @@ std::optional<std::string> other_pool(const PlanInput& input, const std::string&
 
 PlacementProblem make_problem(const Topology& topology, std::vector<CpuSet> allowed,
                               const std::vector<const Candidate*>& devices, Shortage shortage) {
-  PlacementProblem problem{topology, std::move(allowed), {}, shortage, PlacementOrder::locality};
+  PlacementProblem problem{topology, {}, {}, shortage, PlacementOrder::locality};
+  for (CpuSet& cpus : allowed) problem.ranks.push_back({std::move(cpus), {}});
   for (const Candidate* device : devices) {
-    problem.devices.push_back({device->port, device->berth.numa_node, device->local_cpus, device->speed_mbps});
+    problem.devices.push_back({device->port, device->card,
+                               device_cpus(topology, device->berth.numa_node, device->local_cpus), device->speed_mbps});
   }
   return problem;
 }
@@ -153,11 +155,11 @@ std::vector<const Candidate*> choose_subset(const Topology& topology, const std:
                                             const std::vector<const Candidate*>& devices, std::size_t limit) {
   CpuSet all;
   for (const CpuSet& cpus : allowed) all |= cpus;
-  const auto choices =
+  const auto placement =
       choose_placement(make_problem(topology, std::vector<CpuSet>(limit, all), devices, Shortage::fail));
   std::vector<std::size_t> chosen;
-  for (const PlacementChoice& choice : choices.value_or(std::vector<PlacementChoice>{}))
-    chosen.push_back(choice.device);
+  for (const PlacementChoice& choice : placement.value_or(Placement{}).choices)
+    chosen.push_back(choice.devices.front());
   std::sort(chosen.begin(), chosen.end());
   std::vector<const Candidate*> subset;
   for (const std::size_t device : chosen) subset.push_back(devices[device]);
@@ -238,15 +240,15 @@ NodePlan make_plan(const PlanInput& input) {
   const std::vector<Candidate> candidates = make_candidates(*grant.pool, input.inventory);
   const std::vector<const Candidate*> devices = choose_devices(input, grant, candidates, allowed);
   const bool may_share = input.request.share || input.request.net == NetScope::node;
-  const auto choices =
+  const auto placement =
       choose_placement(make_problem(topology, allowed, devices, may_share ? Shortage::share : Shortage::fail));
-  if (!choices) throw_too_few(input, *grant.pool, candidates, input.ranks.size());
+  if (!placement) throw_too_few(input, *grant.pool, candidates, input.ranks.size());
 
   std::map<std::size_t, std::size_t> berth_of_device;
   for (std::size_t i = 0; i < input.ranks.size(); ++i) {
-    const PlacementChoice& choice = (*choices)[i];
-    const auto [position, is_new] = berth_of_device.emplace(choice.device, plan.berths.size());
-    if (is_new) plan.berths.push_back(devices[choice.device]->berth);
+    const PlacementChoice& choice = placement->choices[i];
+    const auto [position, is_new] = berth_of_device.emplace(choice.devices.front(), plan.berths.size());
+    if (is_new) plan.berths.push_back(devices[choice.devices.front()]->berth);
     plan.ranks.push_back(make_rank(input, i, choice.cpus, allowed[i], plan.pin));
     plan.ranks.back().berth = position->second;
     plan.ranks.back().reason = choice.reason;

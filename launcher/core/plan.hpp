@@ -78,6 +78,7 @@ struct NodePlan {
 struct Candidate {
   BerthSpec berth;
   std::string port;   ///< PF or parent netdev: what carries its traffic
+  std::string card;   ///< what ports share: the PF's PCI address without its function; empty: as the port
   CpuSet local_cpus;  ///< empty: unknown
   std::uint32_t speed_mbps = 0;
   std::string unusable;  ///< the reason for a Rejection

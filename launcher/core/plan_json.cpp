@@ -109,6 +109,12 @@ json to_json_value(const HeldDevice& held) {
           {"holder", held.holder},    {"quarantined", held.quarantined}, {"job", held.job}};
 }
 
+json cpu_lists(const std::vector<CpuSet>& sets) {
+  json array = json::array();
+  for (const CpuSet& cpus : sets) array.push_back(to_string(cpus));
+  return array;
+}
+
 template <typename T>
 json values(const std::vector<T>& list) {
   json array = json::array();
@@ -140,6 +146,28 @@ const json& array_member(const json& object, const std::string& key) {
   return value;
 }
 
+std::vector<CpuSet> cpu_lists_member(const json& object, const std::string& key) {
+  std::vector<CpuSet> sets;
+  for (const json& value : array_member(object, key))
+    sets.push_back(cpu_list(value, fmt::format("{}[{}]", key, sets.size())));
+  return sets;
+}
+
+std::vector<std::vector<std::uint32_t>> parse_distances(const json& rows, std::size_t nodes) {
+  std::vector<std::vector<std::uint32_t>> distances;
+  for (const json& row : rows) {
+    const std::string path = fmt::format("distances[{}]", distances.size());
+    if (!row.is_array() || row.size() != nodes) throw malformed(path, "an array with a number for each NUMA node");
+    distances.emplace_back();
+    for (const json& value : row) {
+      if (!value.is_number_unsigned() || value.get<std::uint64_t>() > UINT32_MAX) throw malformed(path, "of distances");
+      distances.back().push_back(value.get<std::uint32_t>());
+    }
+  }
+  if (!distances.empty() && distances.size() != nodes) throw malformed("distances", "one row for each NUMA node");
+  return distances;
+}
+
 }  // namespace
 
 json to_json_value(const NodePlan& plan) {
@@ -153,13 +181,14 @@ json to_json_value(const NodePlan& plan) {
 }
 
 json to_json_value(const Topology& topology) {
-  json cores = json::array();
-  for (const CpuSet& core : topology.cores) cores.push_back(to_string(core));
   json nodes = json::array();
   for (const NumaNode& node : topology.numa_nodes) {
     nodes.push_back({{"os_index", node.os_index}, {"cpus", to_string(node.cpus)}});
   }
-  return {{"cpus", to_string(topology.cpus)}, {"cores", std::move(cores)}, {"numa_nodes", std::move(nodes)}};
+  return {{"cpus", to_string(topology.cpus)},         {"allowed", to_string(topology.allowed)},
+          {"cores", cpu_lists(topology.cores)},       {"groups", cpu_lists(topology.groups)},
+          {"packages", cpu_lists(topology.packages)}, {"numa_nodes", std::move(nodes)},
+          {"distances", topology.distances}};
 }
 
 json to_json_value(const Inventory& inventory) {
@@ -178,9 +207,10 @@ json to_json_value(const Inventory& inventory) {
 Topology parse_topology(const json& value) {
   Topology topology;
   topology.cpus = cpu_list(member(value, "cpus", ""), "cpus");
-  for (const json& core : array_member(value, "cores")) {
-    topology.cores.push_back(cpu_list(core, fmt::format("cores[{}]", topology.cores.size())));
-  }
+  topology.allowed = cpu_list(member(value, "allowed", ""), "allowed");
+  topology.cores = cpu_lists_member(value, "cores");
+  topology.groups = cpu_lists_member(value, "groups");
+  topology.packages = cpu_lists_member(value, "packages");
   for (const json& node : array_member(value, "numa_nodes")) {
     const std::string path = fmt::format("numa_nodes[{}]", topology.numa_nodes.size());
     const json& index = member(node, "os_index", path);
@@ -189,6 +219,7 @@ Topology parse_topology(const json& value) {
     }
     topology.numa_nodes.push_back({index.get<unsigned>(), cpu_list(member(node, "cpus", path), path + ".cpus")});
   }
+  topology.distances = parse_distances(array_member(value, "distances"), topology.numa_nodes.size());
   return topology;
 }
 

@@ -60,6 +60,10 @@ Topology make_topology(hwloc_topology_t hwloc) {
   for (hwloc_obj_t core = nullptr; (core = hwloc_get_next_obj_by_type(hwloc, HWLOC_OBJ_CORE, core)) != nullptr;) {
     topology.cores.push_back(make_cpu_set(core->cpuset));
   }
+  for (hwloc_obj_t package = nullptr;
+       (package = hwloc_get_next_obj_by_type(hwloc, HWLOC_OBJ_PACKAGE, package)) != nullptr;) {
+    topology.packages.push_back(make_cpu_set(package->cpuset));
+  }
   for (hwloc_obj_t node = nullptr; (node = hwloc_get_next_obj_by_type(hwloc, HWLOC_OBJ_NUMANODE, node)) != nullptr;) {
     topology.numa_nodes.push_back({node->os_index, make_cpu_set(node->cpuset)});
   }

@@ -5,6 +5,7 @@
 #include <functional>
 #include <random>
 
+#include "launcher/core/locality.hpp"
 #include "tests/unit/synthetic_node.hpp"
 
 using namespace berth;
@@ -51,6 +52,7 @@ TEST_CASE("NUMA domains are the distinct sets of CPUs", "[placement]") {
   topology.numa_nodes.push_back({9, topology.numa_nodes[0].cpus});  // high-bandwidth memory next to the same cores
   CHECK(numa_domains(topology).size() == 2);
   topology.numa_nodes.clear();
+  topology.packages.clear();
   CHECK(numa_domains(topology) == std::vector{topology.cpus});
 }
 
@@ -89,6 +91,23 @@ TEST_CASE("With fewer threads than ranks nobody is pinned to one", "[placement]"
 TEST_CASE("A rank that can use one core only gets it from ranks that can do without", "[placement]") {
   CHECK(shares({"0-1,16-17", "0,16"}) == Lists{"1,17", "0,16"});
   CHECK(shares({"0-2,16-18", "0-1,16-17", "0,16"}) == Lists{"2,18", "1,17", "0,16"});
+}
+
+TEST_CASE("A NUMA node whose few cores no rank fits on as well as on the others stays empty", "[placement]") {
+  CHECK(shares(Lists(2, "0-7,8")) == Lists{"0-3", "4-7"});
+}
+
+TEST_CASE("Dies without memory of their own are domains too", "[placement]") {
+  Topology topology = two_sockets();
+  topology.groups = topology.packages;
+  topology.numa_nodes.erase(topology.numa_nodes.begin() + 1);
+  CHECK(numa_domains(topology) == topology.packages);
+}
+
+TEST_CASE("Memory of the whole machine is no domain beside those of its parts", "[placement]") {
+  Topology topology = two_sockets();
+  topology.numa_nodes.push_back({9, topology.cpus});
+  CHECK(numa_domains(topology).size() == 2);
 }
 
 TEST_CASE("CPUs that the topology does not list are usable", "[placement]") {
@@ -133,7 +152,7 @@ TEST_CASE("Random masks: always inside, never empty, disjoint wherever there is 
       REQUIRE(chosen[a].is_subset_of(allowed[a]));
       for (std::size_t b = a + 1; b < chosen.size() && enough; ++b) REQUIRE_FALSE(chosen[a].intersects(chosen[b]));
     }
-    if (equal && allowed.size() > 1 && enough) {  // what all may use, somebody does use
+    if (equal && allowed.size() > 1 && allowed.size() < domains && enough) {  // what all may use, somebody does use
       CpuSet used;
       for (const CpuSet& cpus : chosen) used |= cpus;
       REQUIRE(used == allowed.front());

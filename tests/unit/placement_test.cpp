@@ -14,20 +14,20 @@ using Catch::Matchers::ContainsSubstring;
 namespace {
 
 PlacementDevice device(std::string port, std::optional<unsigned> numa_node, std::uint32_t speed = 100000) {
-  return {std::move(port), numa_node, {}, speed};
+  return {std::move(port), {}, device_cpus(two_sockets(), numa_node, {}), speed};
 }
 
 PlacementProblem problem(const std::vector<std::string>& allowed, std::vector<PlacementDevice> devices) {
   PlacementProblem made{two_sockets(), {}, std::move(devices)};
-  for (const std::string& list : allowed) made.allowed_cpus.push_back(*parse_cpu_list(list));
+  for (const std::string& list : allowed) made.ranks.push_back({*parse_cpu_list(list), {}});
   return made;
 }
 
 std::vector<std::size_t> devices_of(const PlacementProblem& made) {
   std::vector<std::size_t> devices;
-  const auto choices = choose_placement(made);
-  REQUIRE(choices);
-  for (const PlacementChoice& choice : *choices) devices.push_back(choice.device);
+  const auto placement = choose_placement(made);
+  REQUIRE(placement);
+  for (const PlacementChoice& choice : placement->choices) devices.push_back(choice.devices.front());
   return devices;
 }
 
@@ -38,14 +38,14 @@ using Devices = std::vector<std::size_t>;
 TEST_CASE("Each rank gets a device of its own NUMA node", "[placement]") {
   const auto made = problem({"8-9", "0-1"}, {device("a", 0), device("b", 1)});
   CHECK(devices_of(made) == Devices{1, 0});
-  CHECK((*choose_placement(made))[0].reason == "local to NUMA node 1, port b carries 1 of 2 ranks");
+  CHECK(choose_placement(made)->choices[0].reason == "local to NUMA node 1, port b carries 1 of 2 ranks");
 }
 
 TEST_CASE("A device of unknown place is better than a remote one and worse than a local one", "[placement]") {
   CHECK(devices_of(problem({"0"}, {device("a", 1), device("b", {})})) == Devices{1});
   CHECK(devices_of(problem({"0"}, {device("a", {}), device("b", 0)})) == Devices{1});
   const auto unknown = choose_placement(problem({"0"}, {device("a", {})}));
-  CHECK_THAT((*unknown)[0].reason, ContainsSubstring("NUMA node is unknown"));
+  CHECK_THAT(unknown->choices[0].reason, ContainsSubstring("NUMA node is unknown"));
 }
 
 TEST_CASE("Firmware that calls the whole machine local knows nothing", "[placement]") {
@@ -85,7 +85,7 @@ TEST_CASE("Fewer devices than ranks: refused, or shared evenly", "[placement]") 
   CHECK_FALSE(choose_placement(made));
   made.shortage = Shortage::share;
   CHECK(devices_of(made) == Devices{0, 0, 1});
-  CHECK_THAT((*choose_placement(made))[0].reason, ContainsSubstring("shared by 2 ranks"));
+  CHECK_THAT(choose_placement(made)->choices[0].reason, ContainsSubstring("shared by 2 ranks"));
   made.devices.clear();
   CHECK_FALSE(choose_placement(made));
 }
@@ -93,18 +93,19 @@ TEST_CASE("Fewer devices than ranks: refused, or shared evenly", "[placement]") 
 TEST_CASE("No rank needs no device", "[placement]") {
   const auto none = choose_placement(problem({}, {}));
   REQUIRE(none);
-  CHECK(none->empty());
+  CHECK(none->choices.empty());
 }
 
 TEST_CASE("A rank that spans both NUMA nodes is told so", "[placement]") {
   const auto choices = choose_placement(problem({"7-8"}, {device("a", 0)}));
-  CHECK_THAT((*choices)[0].reason, ContainsSubstring("span NUMA nodes 0,1, the device is on NUMA node 0"));
+  CHECK_THAT(choices->choices[0].reason, ContainsSubstring("span NUMA nodes 0,1, the device is on NUMA node 0"));
 }
 
 TEST_CASE("On one NUMA domain nothing is remote", "[placement]") {
   auto made = problem({"0"}, {device("a", 3)});
-  made.topology.numa_nodes.resize(1);
-  CHECK_THAT((*choose_placement(made))[0].reason, ContainsSubstring("one NUMA domain"));
+  made.topology.numa_nodes = {{3, made.topology.cpus}};
+  made.devices.front().local_cpus = device_cpus(made.topology, 3, {});
+  CHECK_THAT(choose_placement(made)->choices[0].reason, ContainsSubstring("one NUMA domain"));
 }
 
 TEST_CASE("Random problems: no device twice, loads even when shared, always the same answer", "[placement]") {
@@ -115,7 +116,7 @@ TEST_CASE("Random problems: no device twice, loads even when shared, always the 
     made.order = pick(2) == 0 ? PlacementOrder::locality : PlacementOrder::balance;
     const unsigned ranks = 1 + pick(12);
     for (unsigned rank = 0; rank < ranks; ++rank) {
-      made.allowed_cpus.push_back(pick(3) == 0 ? made.topology.cpus : made.topology.cores[pick(16)]);
+      made.ranks.push_back({pick(3) == 0 ? made.topology.cpus : made.topology.cores[pick(16)], {}});
     }
     const unsigned devices = 1 + pick(12);
     for (unsigned number = 0; number < devices; ++number) {
@@ -124,19 +125,21 @@ TEST_CASE("Random problems: no device twice, loads even when shared, always the 
                                     place == 2 ? std::nullopt : std::optional<unsigned>(place), 25000U * pick(5)));
     }
     made.shortage = pick(2) == 0 ? Shortage::fail : Shortage::share;
-    const auto choices = choose_placement(made);
-    REQUIRE(choices.has_value() == (devices >= ranks || made.shortage == Shortage::share));
-    if (!choices) continue;
-    REQUIRE(choices->size() == ranks);
+    const auto placement = choose_placement(made);
+    REQUIRE(placement.has_value() == (devices >= ranks || made.shortage == Shortage::share));
+    if (!placement) continue;
+    REQUIRE(placement->choices.size() == ranks);
     std::map<std::size_t, unsigned> load;
     for (std::size_t rank = 0; rank < ranks; ++rank) {
-      const PlacementChoice& choice = (*choices)[rank];
-      REQUIRE(choice.device < devices);
-      REQUIRE(choice.cpus.is_subset_of(made.allowed_cpus[rank]));
+      const PlacementChoice& choice = placement->choices[rank];
+      REQUIRE(choice.devices.size() == 1);
+      REQUIRE(choice.devices.front() < devices);
+      REQUIRE(choice.cpus.is_subset_of(made.ranks[rank].allowed_cpus));
       REQUIRE_FALSE(choice.cpus.empty());
-      REQUIRE(++load[choice.device] <= (ranks + devices - 1) / devices);
+      REQUIRE(++load[choice.devices.front()] <= (ranks + devices - 1) / devices);
     }
     const auto again = choose_placement(made);
-    for (std::size_t rank = 0; rank < ranks; ++rank) REQUIRE((*again)[rank].device == (*choices)[rank].device);
+    for (std::size_t rank = 0; rank < ranks; ++rank)
+      REQUIRE(again->choices[rank].devices == placement->choices[rank].devices);
   }
 }

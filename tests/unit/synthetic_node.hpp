@@ -13,6 +13,7 @@ inline Topology two_sockets() {
     topology.cores.push_back(CpuSet::range(core, core) | CpuSet::range(core + 16, core + 16));
   }
   topology.numa_nodes = {{0, *parse_cpu_list("0-7,16-23")}, {1, *parse_cpu_list("8-15,24-31")}, {8, {}}};
+  topology.packages = {topology.numa_nodes[0].cpus, topology.numa_nodes[1].cpus};
   topology.cpus = CpuSet::range(0, 31);
   return topology;
 }
