@@ -2,15 +2,24 @@
 
 #include <fmt/format.h>
 
+#include <initializer_list>
 #include <set>
 
 namespace berth {
 namespace {
 
+template <typename Word>
+Word parse_word(const JsonReader& value, std::initializer_list<Word> known) {
+  std::string words;
+  for (const Word word : known) {
+    if (to_string(word) == value.text()) return word;
+    words += fmt::format("{}{}", words.empty() ? "" : ", ", to_string(word));
+  }
+  value.refuse("one of " + words);
+}
+
 LinkState parse_link(const JsonReader& value) {
-  for (const LinkState state : {LinkState::unknown, LinkState::down, LinkState::up})
-    if (to_string(state) == value.text()) return state;
-  value.refuse("one of unknown, down and up");
+  return parse_word(value, {LinkState::unknown, LinkState::down, LinkState::up});
 }
 
 NetDevice parse_net_device(const JsonReader& value) {
@@ -56,6 +65,19 @@ VirtualFunction parse_virtual_function(const JsonReader& value) {
   return vf;
 }
 
+RdmaDevice parse_rdma_device(const JsonReader& value) {
+  value.expect_keys({"name", "pci", "netdev", "link", "speed_mbps", "numa_node", "local_cpus"});
+  RdmaDevice device;
+  device.name = value["name"].text();
+  if (!value["pci"].is_null()) device.pci = value["pci"].pci();
+  device.netdev = value["netdev"].text();
+  device.link = parse_link(value["link"]);
+  device.speed_mbps = value["speed_mbps"].small_number();
+  device.numa_node = value["numa_node"].optional_number(kMaxCpu);
+  device.local_cpus = value["local_cpus"].cpus();
+  return device;
+}
+
 HeldDevice parse_held(const JsonReader& value) {
   value.expect_keys({"device", "parked", "leased", "holder", "quarantined", "job"});
   return {value["device"].text(), value["parked"].flag(),      value["leased"].flag(),
@@ -65,7 +87,8 @@ HeldDevice parse_held(const JsonReader& value) {
 }  // namespace
 
 Inventory parse_inventory(const JsonReader& node) {
-  node.expect_keys({"host", "net_devices", "physical_functions", "virtual_functions", "held"});
+  node.expect_keys(
+      {"host", "net_devices", "physical_functions", "virtual_functions", "rdma_devices", "rdma_netns_mode", "held"});
   Inventory inventory;
   inventory.host = node["host"].text();
   std::set<std::string> names;
@@ -84,6 +107,14 @@ Inventory parse_inventory(const JsonReader& node) {
     const VirtualFunction& vf = inventory.virtual_functions.back();
     if (physical.contains(vf.pci) || !virtual_functions.insert(vf.pci).second) value["pci"].complain("is there twice");
     if (!physical.contains(vf.pf)) value["pf"].refuse("one of the physical functions");
+  }
+  std::set<std::string> rdma_names;
+  for (const JsonReader& value : node["rdma_devices"].items()) {
+    inventory.rdma_devices.push_back(parse_rdma_device(value));
+    if (!rdma_names.insert(inventory.rdma_devices.back().name).second) value["name"].complain("is there twice");
+  }
+  if (const JsonReader mode = node["rdma_netns_mode"]; !mode.is_null()) {
+    inventory.rdma_netns_mode = parse_word(mode, {RdmaNetnsMode::exclusive, RdmaNetnsMode::shared});
   }
   std::set<std::string> held;
   for (const JsonReader& value : node["held"].items()) {

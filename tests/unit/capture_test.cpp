@@ -52,6 +52,16 @@ Inventory full_inventory() {
   vf.rdma_devices = {"mlx5_7", "mlx5_8"};
   vf.netdev = "";
   vf.numa_node = std::nullopt;
+  RdmaDevice rdma;
+  rdma.name = "mlx5_0";
+  rdma.pci = inventory.physical_functions[0].pci;
+  rdma.netdev = "eth2";
+  rdma.link = LinkState::up;
+  rdma.speed_mbps = 100000;
+  rdma.numa_node = 0;
+  rdma.local_cpus = CpuSet::range(0, 7);
+  inventory.rdma_devices = {rdma};
+  inventory.rdma_netns_mode = RdmaNetnsMode::exclusive;
   inventory.held = {{"0000:3b:02.0", true, true, "job 4711.0 (alice)", "", 4711},
                     {"0000:3b:02.1", true, false, "", "a process would not die", 0}};
   return inventory;
@@ -162,6 +172,11 @@ TEST_CASE("A capture with wrong contents is refused with the key", "[capture]") 
   CHECK_THAT(refusal_of("/node/net_devices/1/link", "odd"), ContainsSubstring("link is not one of"));
   CHECK_THAT(refusal_of("/node/virtual_functions/1/pci", "3b"), ContainsSubstring("[1].pci is not a PCI address"));
   CHECK_THAT(refusal_of("/node/virtual_functions/1/pci", "0000:3b:02.0"), ContainsSubstring("[1].pci is there twice"));
+}
+
+TEST_CASE("The RDMA state of a capture is checked as well", "[capture]") {
+  CHECK_THAT(refusal_of("/node/rdma_netns_mode", "odd"), ContainsSubstring("rdma_netns_mode is not one of exclusive,"));
+  CHECK_THAT(refusal_of("/node/rdma_devices/0/link", 1), ContainsSubstring("node.rdma_devices[0].link is not a str"));
 }
 
 TEST_CASE("A VF that is its own PF, or whose PF is missing, is refused", "[capture]") {
