@@ -5,20 +5,14 @@
 
 #include <algorithm>
 
+#include "launcher/core/xml_text.hpp"
+
 namespace berth {
 namespace {
 
 using nlohmann::json;
 
 constexpr int kDeepest = 32;
-
-/// "LINE:COLUMN" of a byte, both from 1.
-std::string position_of(std::string_view text, std::size_t offset) {
-  const std::string_view before = text.substr(0, std::min(offset, text.size()));
-  const auto line = 1 + std::count(before.begin(), before.end(), '\n');
-  const std::size_t newline = before.rfind('\n');
-  return fmt::format("{}:{}", line, newline == std::string_view::npos ? before.size() + 1 : before.size() - newline);
-}
 
 /// The parser's complaint without its number and without the place, which is said in our own form.
 std::string plain_reason(const json::parse_error& error) {
@@ -44,7 +38,7 @@ json parse_json_file(std::string_view text, const std::string& source, const std
   } catch (const json::parse_error& error) {
     const std::size_t offset = error.byte == 0 ? 0 : error.byte - 1;
     throw Error(ErrorCode::host, what,
-                fmt::format("{}:{}: {}", source, position_of(text, offset), plain_reason(error)));
+                fmt::format("{}:{}: {}", source, position_in(text, offset), plain_reason(error)));
   } catch (const json::exception& error) {  // a number that no type holds
     throw Error(ErrorCode::host, what, fmt::format("{}: {}", source, error.what()));
   }

@@ -49,11 +49,7 @@ class Scanner {
 
  private:
   [[noreturn]] void fail(std::size_t offset, std::string_view why) const {
-    const std::string_view before = text_.substr(0, offset);
-    const auto line = 1 + std::count(before.begin(), before.end(), '\n');
-    const std::size_t newline = before.rfind('\n');
-    const std::size_t column = newline == std::string_view::npos ? offset + 1 : offset - newline;
-    throw Error(ErrorCode::host, what_, fmt::format("{}:{}:{}: {}", source_, line, column, why));
+    throw Error(ErrorCode::host, what_, fmt::format("{}:{}: {}", source_, position_in(text_, offset), why));
   }
 
   [[nodiscard]] bool starts_with(std::string_view word) const { return text_.substr(at_).starts_with(word); }
@@ -175,6 +171,13 @@ std::string_view XmlElement::attribute(std::string_view key) const {
   for (const auto& [own_key, value] : attributes)
     if (own_key == key) return value;
   return {};
+}
+
+std::string position_in(std::string_view text, std::size_t offset) {
+  const std::string_view before = text.substr(0, offset);
+  const auto line = 1 + std::count(before.begin(), before.end(), '\n');
+  const std::size_t newline = before.rfind('\n');
+  return fmt::format("{}:{}", line, newline == std::string_view::npos ? before.size() + 1 : before.size() - newline);
 }
 
 std::vector<XmlElement> parse_xml(std::string_view text, const std::string& source, const std::string& what) {

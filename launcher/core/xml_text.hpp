@@ -21,6 +21,9 @@ struct XmlElement {
   [[nodiscard]] std::string_view attribute(std::string_view key) const;  ///< empty if there is none
 };
 
+/// "LINE:COLUMN" of a byte of `text`, both from 1.
+std::string position_in(std::string_view text, std::size_t offset);
+
 /// Every element of `text` in document order. Knows elements, attributes, text, comments, a DOCTYPE without
 /// declarations of its own, and nothing else: entities cannot grow, and nothing outside is read.
 /// Throws Error{host} (`what`, "FILE:LINE:COLUMN: …") if tags do not match, for a syntax it does not know, for text of
