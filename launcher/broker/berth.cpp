@@ -82,7 +82,7 @@ std::vector<std::string> release(const Journal& journal, std::vector<HeldBerth> 
   return settle(journal, berths, patience_ms, empty_passes);
 }
 
-void unpark(const Journal& journal, const std::string& id) {
+std::string unpark(const Journal& journal, const std::string& id) {
   const Lock lock = lock_or_throw(journal, id);
   auto record = journal.read(id);
   if (!record) {
@@ -90,12 +90,13 @@ void unpark(const Journal& journal, const std::string& id) {
     throw Error(ErrorCode::usage, fmt::format("no berth '{}'", id), "it is not parked", "see: berth leases");
   }
   try {
-    take_down(journal, *record);
+    std::string action = take_down(journal, *record);
+    journal.remove(id);
+    return action;
   } catch (const Error& error) {
     quarantine(journal, *record, error);
     throw;
   }
-  journal.remove(id);
 }
 
 }  // namespace berth

@@ -37,14 +37,15 @@ std::string release(const Journal& journal, HeldBerth berth, int patience_ms = 2
 std::vector<std::string> release(const Journal& journal, std::vector<HeldBerth> berths, int patience_ms = 2000,
                                  int empty_passes = 0);
 
-/// Brings the device home as it was found (macvlan: deletes it) and forgets it. Throws Error{busy} if it is held,
-/// Error{usage} if it is not parked.
-void unpark(const Journal& journal, const std::string& id);
+/// Brings the device home as it was found (macvlan: deletes it) and forgets it. Returns what was done, as
+/// Repair::action says it. Throws Error{busy} if it is held, Error{usage} if it is not parked.
+std::string unpark(const Journal& journal, const std::string& id);
 
 /// What repair() did with one device.
 struct Repair {
   std::string id;
-  std::string action;  ///< "emptied", "rebuilt", "brought home", "forgotten" (void traces), "quarantined: …"
+  std::string
+      action;  ///< "emptied", "rebuilt", "brought home", "forgotten…" (void traces, removed devices), "quarantined: …"
 };
 /// Finishes what crashed processes left: every record whose lock is free and whose phase is not `parked` (or all that
 /// belong to `job`, if given) is brought back to parked or home; sockets of dead brokers are removed. Idempotent; two

@@ -62,7 +62,7 @@ UniqueFd set_up(const Journal& journal, LeaseRecord& record) {
 
   UniqueFd netns = create_netns();
   pin_netns(netns, journal.netns_path(berth.id));
-  bring_in(record, netns);
+  bring_in(journal, record, netns);
 
   LinkSocket inside = LinkSocket::in_netns(netns);
   inside.change(inside.get("lo"), {.up = true});
@@ -78,7 +78,7 @@ UniqueFd set_up(const Journal& journal, LeaseRecord& record) {
   return netns;
 }
 
-void take_down(const Journal& journal, LeaseRecord& record) {
+std::string take_down(const Journal& journal, LeaseRecord& record) {
   if (is_unreadable(record))
     throw Error(ErrorCode::host, fmt::format("cannot bring {} home", record.berth.id), record.reason,
                 "bring it home by hand, then remove its record from the lease directory");
@@ -92,8 +92,10 @@ void take_down(const Journal& journal, LeaseRecord& record) {
         !left.front().empty())
       throw Error(ErrorCode::host, fmt::format("cannot empty the berth of {}", record.berth.id),
                   fmt::format("process {} does not end", left.front().front()));
-  bring_home(record, netns);
+  const bool exists = still_exists(record);
+  if (exists) bring_home(journal, record, netns);
   unpin_netns(journal.netns_path(record.berth.id));
+  return exists ? "brought home" : "forgotten: the device was removed meanwhile";
 }
 
 UniqueFd rebuild(const Journal& journal, LeaseRecord& record, const BerthSpec& spec) {

@@ -14,8 +14,8 @@ UniqueFd set_up(const Journal& journal, LeaseRecord& record);
 
 /// Undoes set_up(), from whatever point it or an earlier take_down() reached: kills what is left in the netns, deletes
 /// the macvlan or brings the device home as `record.original` says, unpins the netns. The record stays, as unparking.
-/// Throws Error{host} if that cannot be done.
-void take_down(const Journal& journal, LeaseRecord& record);
+/// Returns what was done, as Repair::action says it. Throws Error{host} if that cannot be done.
+std::string take_down(const Journal& journal, LeaseRecord& record);
 
 /// Takes down what is there (if anything) and sets up `spec`. If it throws, everything is undone and nothing is left in
 /// the journal, or else the device is quarantined.

@@ -32,9 +32,9 @@ std::string settle_one(const Journal& journal, HeldBerth& berth, unsigned socket
       return fmt::format("quarantined: {}", record.reason);
     }
     if (spec.park == Park::never) {
-      take_down(journal, record);
+      std::string action = take_down(journal, record);
       journal.remove(spec.id);
-      return "brought home";
+      return action;
     }
     if (sockets == 0 && has_device(spec, berth.netns, false)) {
       record.phase = Phase::parked;

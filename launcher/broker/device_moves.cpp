@@ -5,15 +5,20 @@
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
 
+#include "launcher/broker/vf_settings.hpp"
 #include "launcher/core/hardware_addresses.hpp"
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/netlink_link.hpp"
+#include "launcher/system/pci_function.hpp"
 
 namespace berth {
 
 namespace {
+
+/// How long a VF may take to follow its PF without a new probe, and its netdev to appear after one.
+constexpr int kResetPatienceMs = 300;
+constexpr int kProbePatienceMs = 3000;
 
 std::string host_name() {
   std::array<char, 256> name{};
@@ -23,19 +28,16 @@ std::string host_name() {
 
 /// The netdev of the device in the host's netns: of the PCI function if the berth has one, else `parent` itself. Empty
 /// if it is not on the host now.
-std::string read_host_netdev(const BerthSpec& berth) {
-  if (!berth.pci) return berth.parent;
-  std::error_code error;
-  const std::filesystem::directory_iterator entry(fmt::format("/sys/bus/pci/devices/{}/net", to_string(*berth.pci)),
-                                                  error);
-  return error || entry == std::filesystem::directory_iterator() ? std::string{} : entry->path().filename().string();
-}
+std::string read_host_netdev(const BerthSpec& berth) { return berth.pci ? read_pci_netdev(*berth.pci) : berth.parent; }
 
 Error vanished(const BerthSpec& berth) {
-  return {ErrorCode::host,
-          fmt::format("cannot find the network device of {}", berth.pci ? to_string(*berth.pci) : berth.parent),
-          "it is neither on the host nor in its berth",
-          "check that its driver is bound; a namespace that still has it gives it back when its last process ends"};
+  const std::string name = berth.pci ? to_string(*berth.pci) : berth.parent;
+  const std::string driver = berth.pci ? read_pci_driver(*berth.pci) : std::string{};
+  return {
+      ErrorCode::host, fmt::format("cannot find the network device of {}", name),
+      fmt::format("it is neither on the host nor in its berth{}",
+                  driver.empty() ? std::string{} : fmt::format("; driver {} is bound", driver)),
+      "check that its network driver is bound; a namespace that still has it gives it back when its last process ends"};
 }
 
 /// The parent of a macvlan; throws if the berth would have no link.
@@ -65,8 +67,59 @@ void remove_macvlan(const BerthSpec& berth, const UniqueFd& netns) {
   if (const auto link = inside.find(berth.interface)) inside.remove(*link);
 }
 
+/// The device on the host under whatever name a crash, or the death of its netns, has left it there. Without a PCI
+/// address it is told from others that took its name by its MAC address.
+std::optional<Link> find_on_host(LinkSocket& host, const LeaseRecord& record) {
+  if (record.berth.pci) return host.find(read_host_netdev(record.berth));
+  for (const std::string& name : {record.original.name, record.berth.interface})
+    if (auto link = host.find(name); link && link->mac == record.original.mac) return link;
+  return std::nullopt;
+}
+
+/// Makes the netdev a new one, whose driver has asked the PF what it should be like.
+void rebind(LinkSocket& host, const BerthSpec& berth) {
+  const std::string driver = read_pci_driver(*berth.pci);
+  unbind_driver(*berth.pci, driver);
+  bind_driver(*berth.pci, driver);
+  if (!host.wait_until([&] { return host.find(read_host_netdev(berth)).has_value(); }, kProbePatienceMs))
+    throw vanished(berth);
+}
+
+/// Drivers follow a new administrative MAC address at once, after a reset, when they are told, or only when they probe.
+void apply_mac(LinkSocket& host, const LeaseRecord& record, const MacAddress& mac) {
+  const auto has_mac = [&] {
+    const auto link = find_on_host(host, record);
+    return link && link->mac == mac;
+  };
+  const auto link = find_on_host(host, record);
+  if (!link) throw vanished(record.berth);
+  if (link->mac == mac) return;
+  try {
+    host.change(*link, {.mac = mac});
+  } catch (const Error&) {
+    if (!record.berth.pci) throw;
+  }
+  if (host.wait_until(has_mac, kResetPatienceMs) || !record.berth.pci) return;
+  rebind(host, record.berth);
+  if (!has_mac())
+    throw Error(ErrorCode::host,
+                fmt::format("cannot give the interface of VF {} the MAC address {}", record.berth.id, to_string(mac)),
+                fmt::format("driver {} does not take it", read_pci_driver(*record.berth.pci)));
+}
+
+void apply_vf(const Journal& journal, LinkSocket& host, const LeaseRecord& record) {
+  const BerthSpec& berth = record.berth;
+  apply_vf_settings(journal, berth);
+  if (berth.vf.mac) apply_mac(host, record, *berth.vf.mac);
+  // InfiniBand drivers ask for their GUIDs when they probe.
+  if (berth.vf.node_guid && read_pci_node_guid(*berth.pci).value_or(*berth.vf.node_guid) != *berth.vf.node_guid)
+    rebind(host, berth);
+}
+
 void move_netdev_in(LinkSocket& host, const LeaseRecord& record, const UniqueFd& netns) {
-  host.change(host.get(record.original.name), {.name = record.berth.interface, .netns = netns.get()});
+  const auto link = find_on_host(host, record);
+  if (!link) throw vanished(record.berth);
+  host.change(*link, {.name = record.berth.interface, .netns = netns.get()});
 }
 
 void move_netdev_home(LinkSocket& host, const LeaseRecord& record, const UniqueFd& netns) {
@@ -82,17 +135,9 @@ void move_netdev_home(LinkSocket& host, const LeaseRecord& record, const UniqueF
   inside.change(*link, {.name = name, .netns = home.get()});
 }
 
-/// The device on the host under whatever name a crash, or the death of its netns, has left it there. Without a PCI
-/// address it is told from others that took its name by its MAC address.
-std::optional<Link> find_on_host(LinkSocket& host, const LeaseRecord& record) {
-  if (record.berth.pci) return host.find(read_host_netdev(record.berth));
-  for (const std::string& name : {record.original.name, record.berth.interface})
-    if (auto link = host.find(name); link && link->mac == record.original.mac) return link;
-  return std::nullopt;
-}
-
 void restore_netdev(LinkSocket& host, const LeaseRecord& record) {
   const OriginalState& original = record.original;
+  apply_mac(host, record, original.mac);
   auto link = find_on_host(host, record);
   if (!link) throw vanished(record.berth);
   if (link->name != original.name) {
@@ -100,7 +145,6 @@ void restore_netdev(LinkSocket& host, const LeaseRecord& record) {
     host.change(*link, {.name = original.name});
     link = host.get(original.name);
   }
-  if (link->mac != original.mac) host.change(*link, {.mac = original.mac});
   if (link->mtu != original.mtu) host.change(*link, {.mtu = original.mtu});
   if (link->up != original.up) host.change(*link, {.up = original.up});
   const std::vector<IpPrefix> present = host.addresses(*link);
@@ -123,17 +167,28 @@ OriginalState read_original(const BerthSpec& berth) {
   }
   const auto link = host.find(read_host_netdev(berth));
   if (!link) throw vanished(berth);
-  return {link->name, link->mac, link->mtu, link->up, host.addresses(*link)};
+  OriginalState original{link->name, link->mac, link->mtu, link->up, host.addresses(*link)};
+  if (berth.pci) {
+    original.pci_instance = read_pci_instance(*berth.pci);
+    original.driver = read_pci_driver(*berth.pci);
+    if (berth.vf != VfAttributes{}) original.vf = read_vf_settings(*berth.pci);
+  }
+  return original;
 }
 
-void bring_in(const LeaseRecord& record, const UniqueFd& netns) {
+bool still_exists(const LeaseRecord& record) {
+  return !record.berth.pci || read_pci_instance(*record.berth.pci) == record.original.pci_instance;
+}
+
+void bring_in(const Journal& journal, const LeaseRecord& record, const UniqueFd& netns) {
   LinkSocket host;
   if (record.berth.kind == PoolKind::macvlan) return create_macvlan(host, record, netns);
   // The order: what only the PF can set, the RDMA device, and the netdev last.
+  apply_vf(journal, host, record);
   move_netdev_in(host, record, netns);
 }
 
-void bring_home(const LeaseRecord& record, const std::optional<UniqueFd>& netns) {
+void bring_home(const Journal& journal, const LeaseRecord& record, const std::optional<UniqueFd>& netns) {
   if (record.berth.kind == PoolKind::macvlan) {
     if (netns) remove_macvlan(record.berth, *netns);
     return;
@@ -141,11 +196,16 @@ void bring_home(const LeaseRecord& record, const std::optional<UniqueFd>& netns)
   // The order: the RDMA device, the netdev, what only the PF can set, and what the netdev itself had.
   LinkSocket host;
   if (netns) move_netdev_home(host, record, *netns);
+  // It had one, and loses it only to a rebind that was cut short, or to an administrator.
+  if (record.berth.pci && read_pci_driver(*record.berth.pci).empty() && !record.original.driver.empty())
+    bind_driver(*record.berth.pci, record.original.driver);
+  restore_vf_settings(journal, record);
   restore_netdev(host, record);
 }
 
 MacAddress berth_mac(const LeaseRecord& record) {
-  return record.berth.kind == PoolKind::macvlan ? make_mac_address(host_name(), record.berth.id) : record.original.mac;
+  return record.berth.kind == PoolKind::macvlan ? make_mac_address(host_name(), record.berth.id)
+                                                : record.berth.vf.mac.value_or(record.original.mac);
 }
 
 }  // namespace berth

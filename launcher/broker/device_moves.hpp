@@ -13,12 +13,16 @@ namespace berth {
 /// if the device is not on the host, or a macvlan's parent could not carry it.
 OriginalState read_original(const BerthSpec& berth);
 
+/// Whether the device of the record can be brought home at all: not if its PCI function has been removed meanwhile,
+/// even if another has its address now.
+bool still_exists(const LeaseRecord& record);
+
 /// Brings the device into the berth's netns under the name it has there: down, without addresses.
-void bring_in(const LeaseRecord& record, const UniqueFd& netns);
+void bring_in(const Journal& journal, const LeaseRecord& record, const UniqueFd& netns);
 
 /// Undoes bring_in(), however far that or an earlier bring_home() got: the device is on the host as `record.original`
 /// says, a macvlan is gone. `netns`: the berth's, if it exists; nobody is in it any more.
-void bring_home(const LeaseRecord& record, const std::optional<UniqueFd>& netns);
+void bring_home(const Journal& journal, const LeaseRecord& record, const std::optional<UniqueFd>& netns);
 
 /// The MAC address that the device has in its berth.
 MacAddress berth_mac(const LeaseRecord& record);

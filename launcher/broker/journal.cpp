@@ -60,6 +60,16 @@ std::vector<std::string> read_ids(const std::string& directory) {
   return ids;
 }
 
+Lock wait_for_lock(const std::string& path) {
+  const std::string what = fmt::format("cannot take the lock '{}'", path);
+  UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!fd) throw system_error(errno, what, "open");
+  struct flock lock = make_lock(F_WRLCK);
+  while (fcntl(fd.get(), F_OFD_SETLKW, &lock) != 0)
+    if (errno != EINTR) throw system_error(errno, what, "fcntl");
+  return Lock(std::move(fd));
+}
+
 bool remove_file(const std::string& path) {
   if (unlink(path.c_str()) == 0) return true;
   if (errno != ENOENT) throw system_error(errno, fmt::format("cannot remove '{}'", path), "unlink");
@@ -74,6 +84,7 @@ Journal::Journal(std::string state_directory) : state_(std::move(state_directory
   if (geteuid() != 0) return;
   make_directory(state_, 0755);
   make_directory(state_ + "/locks", 0700);
+  make_directory(state_ + "/pfs", 0700);
   make_directory(state_ + "/leases", 0755);
   // Whoever can open a pin can keep its netns alive.
   make_directory(state_ + "/netns", 0700);
@@ -83,14 +94,9 @@ std::string Journal::netns_path(const std::string& id) const { return fmt::forma
 std::string Journal::lock_path(const std::string& id) const { return fmt::format("{}/locks/{}", state_, id); }
 std::string Journal::lease_path(const std::string& id) const { return fmt::format("{}/leases/{}", state_, id); }
 
-Lock Journal::lock_node() const {
-  const std::string path = state_ + "/lock";
-  UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!fd) throw system_error(errno, "cannot take the node lock", fmt::format("open '{}'", path));
-  struct flock lock = make_lock(F_WRLCK);
-  while (fcntl(fd.get(), F_OFD_SETLKW, &lock) != 0)
-    if (errno != EINTR) throw system_error(errno, "cannot take the node lock", "fcntl");
-  return Lock(std::move(fd));
+Lock Journal::lock_node() const { return wait_for_lock(state_ + "/lock"); }
+Lock Journal::lock_pf(const PciAddress& pf) const {
+  return wait_for_lock(fmt::format("{}/pfs/{}", state_, to_string(pf)));
 }
 
 std::optional<Lock> Journal::try_lock_device(const std::string& id) const {

@@ -6,6 +6,7 @@
 //                   does not undo by itself. It says how to restore; whether it is held, only the lock says.
 // STATE/netns/ID    the pinned network namespace of a parked device.
 // STATE/lock        the node lock: held from inventory to lease, so that two planners never see the same free device.
+// STATE/pfs/PCI     the lock of a PF, held while attributes of its VFs are changed.
 #pragma once
 
 #include <cstdint>
@@ -51,9 +52,12 @@ struct OriginalState {
   MacAddress mac{};
   unsigned mtu = 0;
   bool up = false;
-  std::vector<IpPrefix> addresses;
-  std::string rdma_device = {};  ///< name; empty: none
-  unsigned rdma_port = 0;        ///< the one that belongs to the netdev, from 1
+  std::vector<IpPrefix> addresses = {};
+  std::string rdma_device = {};    ///< name; empty: none
+  unsigned rdma_port = 0;          ///< the one that belongs to the netdev, from 1
+  std::uint64_t pci_instance = 0;  ///< see read_pci_instance(); 0: not a PCI function
+  std::string driver = {};         ///< of the PCI function
+  VfAttributes vf = {};            ///< all that the PF's driver reports, if any is to be changed
   bool operator==(const OriginalState&) const = default;
 };
 
@@ -97,6 +101,8 @@ class Journal {
   [[nodiscard]] Lock lock_node() const;
   /// The lock of one device; nullopt if somebody else holds it.
   [[nodiscard]] std::optional<Lock> try_lock_device(const std::string& id) const;
+  /// The lock of a PF; waits for it. Whoever holds one takes no other lock.
+  [[nodiscard]] Lock lock_pf(const PciAddress& pf) const;
   /// Whether somebody holds the device's lock now (F_OFD_GETLK); root only.
   [[nodiscard]] bool is_locked(const std::string& id) const;
 

@@ -98,6 +98,7 @@ json make_berth(const BerthSpec& berth) {
   if (berth.mtu) object["mtu"] = *berth.mtu;
   if (berth.numa_node) object["numa_node"] = *berth.numa_node;
   if (berth.rdma != RdmaSettings{}) object["rdma"] = make_rdma(berth.rdma);
+  if (berth.vf != VfAttributes{}) object["vf"] = to_json_value(berth.vf);
   return object;
 }
 
@@ -122,6 +123,7 @@ BerthSpec parse_berth(const json& object) {
   if (object.contains("mtu")) berth.mtu = object["mtu"].get<unsigned>();
   if (object.contains("numa_node")) berth.numa_node = object["numa_node"].get<unsigned>();
   if (object.contains("rdma")) berth.rdma = parse_rdma(object["rdma"]);
+  if (object.contains("vf")) berth.vf = parse_vf_attributes(object["vf"]);
   return berth;
 }
 
@@ -130,11 +132,14 @@ json make_original(const OriginalState& original) {
                  {"mac", to_string(original.mac)},
                  {"mtu", original.mtu},
                  {"up", original.up},
-                 {"addresses", make_prefixes(original.addresses)}};
+                 {"addresses", make_prefixes(original.addresses)},
+                 {"pci_instance", original.pci_instance},
+                 {"driver", original.driver}};
   if (!original.rdma_device.empty()) {
     object["rdma_device"] = original.rdma_device;
     object["rdma_port"] = original.rdma_port;
   }
+  if (original.vf != VfAttributes{}) object["vf"] = to_json_value(original.vf);
   return object;
 }
 
@@ -150,6 +155,9 @@ OriginalState parse_original(const json& object) {
     object["rdma_device"].get_to(original.rdma_device);
     object.at("rdma_port").get_to(original.rdma_port);
   }
+  object.at("pci_instance").get_to(original.pci_instance);
+  object.at("driver").get_to(original.driver);
+  if (object.contains("vf")) original.vf = parse_vf_attributes(object["vf"]);
   return original;
 }
 

@@ -24,9 +24,9 @@ bool needs_repair(const std::optional<LeaseRecord>& record, std::optional<std::u
 /// A half-parked, half-unparked or quarantined device goes home.
 std::string apply_homecoming(const Journal& journal, LeaseRecord& record) {
   try {
-    take_down(journal, record);
+    std::string action = take_down(journal, record);
     journal.remove(record.berth.id);
-    return "brought home";
+    return action;
   } catch (const Error& error) {
     quarantine(journal, record, error);
     return "quarantined: " + record.reason;

@@ -126,10 +126,7 @@ void unpark_devices(const std::vector<std::string>& names, bool all, GlobalOptio
   const Journal journal(options.state_directory);
   std::vector<Outcome> outcomes;
   for (const std::string& id : choose_parked(journal, names, all)) {
-    outcomes.push_back(attempt(id, options, [&] {
-      unpark(journal, id);
-      return std::string("brought home");
-    }));
+    outcomes.push_back(attempt(id, options, [&] { return unpark(journal, id); }));
   }
   report(outcomes, "brought home", options);
 }

@@ -7,6 +7,7 @@
 
 #include "launcher/core/addresses.hpp"
 #include "launcher/core/error.hpp"
+#include "launcher/core/hardware_addresses.hpp"
 #include "launcher/core/plan.hpp"
 
 namespace berth {
@@ -203,6 +204,13 @@ std::string vf_problem(const Pool& pool, const VirtualFunction& vf, const NetDev
   return {};
 }
 
+VfAttributes make_vf_attributes(const VfPolicy& policy, const std::string& host, const std::string& id) {
+  VfAttributes attributes = policy.attributes;
+  if (policy.generate_mac) attributes.mac = make_mac_address(host, id);
+  if (policy.generate_guid) attributes.node_guid = attributes.port_guid = make_guid(host, id);
+  return attributes;
+}
+
 std::vector<Candidate> sriov_candidates(const Pool& pool, const Inventory& inventory) {
   const auto parents = find_parents(
       pool, inventory.physical_functions,
@@ -227,6 +235,7 @@ std::vector<Candidate> sriov_candidates(const Pool& pool, const Inventory& inven
       candidate.berth.parent = pf->netdev;
       candidate.berth.pci = vf.pci;
       candidate.berth.numa_node = vf.numa_node;
+      candidate.berth.vf = make_vf_attributes(pool.vf, inventory.host, candidate.berth.id);
       candidate.port = pf->netdev.empty() ? to_string(pf->pci) : pf->netdev;
       candidate.card = card_of(pf->pci);
       candidate.local_cpus = vf.local_cpus;

@@ -28,4 +28,10 @@ MacAddress make_mac_address(std::string_view host, std::string_view device_id) {
   return mac;
 }
 
+std::uint64_t make_guid(std::string_view host, std::string_view device_id) {
+  constexpr unsigned kFirstByte = 56;
+  const std::uint64_t hash = make_hash(host, device_id);
+  return (hash & ~(std::uint64_t{0x03} << kFirstByte)) | (std::uint64_t{0x02} << kFirstByte);
+}
+
 }  // namespace berth

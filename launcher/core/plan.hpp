@@ -44,6 +44,7 @@ struct BerthSpec {
   std::vector<IpPrefix> gateways;
   std::optional<unsigned> numa_node;
   RdmaSettings rdma;
+  VfAttributes vf;  ///< to be set through the PF; empty fields stay as they are
   bool operator==(const BerthSpec&) const = default;
 };
 

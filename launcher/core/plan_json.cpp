@@ -48,7 +48,8 @@ json to_json_value(const BerthSpec& berth) {
           {"mtu", optional_value(berth.mtu)},
           {"gateways", prefixes(berth.gateways)},
           {"numa_node", optional_value(berth.numa_node)},
-          {"rdma", to_json_value(berth.rdma)}};
+          {"rdma", to_json_value(berth.rdma)},
+          {"vf", berth.vf == VfAttributes{} ? json(nullptr) : to_json_value(berth.vf)}};
 }
 
 json to_json_value(const RankPlan& rank) {

@@ -9,6 +9,7 @@
 
 #include "launcher/core/request.hpp"
 #include "launcher/core/values.hpp"
+#include "launcher/core/vf_attributes.hpp"
 
 namespace berth {
 
@@ -47,6 +48,14 @@ struct AddressPolicy {
   bool operator==(const AddressPolicy&) const = default;
 };
 
+/// What is set of each VF through its PF before use, and restored after it.
+struct VfPolicy {
+  bool generate_mac = false;   ///< a MAC address made from node and device
+  bool generate_guid = false;  ///< likewise node and port GUID
+  VfAttributes attributes;     ///< without MAC address and GUIDs
+  bool operator==(const VfPolicy&) const = default;
+};
+
 /// A pool of interchangeable devices.
 struct Pool {
   std::string name;
@@ -59,6 +68,7 @@ struct Pool {
   std::optional<unsigned> mtu;     ///< bytes; empty: the parent's
   std::vector<IpPrefix> gateways;  ///< default routes through these addresses; usually none on a fabric
   RdmaSettings rdma;
+  VfPolicy vf;  ///< sriov only
   bool operator==(const Pool&) const = default;
 };
 
@@ -104,6 +114,10 @@ struct Policy {
 /// Parses the text of a policy file. Throws Error{policy} with "FILE:LINE:COLUMN" in `why`; unknown keys are errors and
 /// name the nearest known key. `source` is used in messages only.
 Policy parse_policy(std::string_view text, const std::string& source);
+
+/// The table [pool.vf].
+class PolicySection;
+VfPolicy parse_vf_policy(const PolicySection& section);
 
 /// Who asks. Identity is the kernel's or slurmstepd's word, never the environment's.
 struct Caller {

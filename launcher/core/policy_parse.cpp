@@ -204,6 +204,11 @@ Pool parse_pool(PolicySection section) {
                               [](const IpPrefix& range) { return range.family == IpPrefix::Family::v6; });
   // The kernel's least MTU for IPv4, or IPv6's own; an IPv6 range on less would get no address.
   if (const auto mtu = section.number("mtu", v6 ? 1280 : 68, 65535)) pool.mtu = static_cast<unsigned>(*mtu);
+  if (const auto vf = section.section("vf", {"mac", "vlan", "vlan_qos", "vlan_protocol", "min_rate", "max_rate",
+                                             "spoofchk", "trust", "link_state", "guid"})) {
+    if (pool.kind != PoolKind::sriov) section.refuse("vf", "only pools with kind = \"sriov\" have VFs");
+    pool.vf = parse_vf_policy(*vf);
+  }
   return pool;
 }
 
@@ -342,8 +347,8 @@ Policy parse_policy(std::string_view text, const std::string& source) {
   Policy policy;
   policy.source = source;
   std::vector<std::string> names;
-  std::vector<std::string> pool_keys = {"name",      "kind",      "parents", "berths", "park",
-                                        "interface", "addresses", "nodes",   "mtu",    "gateways"};
+  std::vector<std::string> pool_keys = {"name",      "kind",  "parents", "berths",   "park", "interface",
+                                        "addresses", "nodes", "mtu",     "gateways", "vf"};
   for (std::string& key : rdma_keys()) pool_keys.push_back(std::move(key));
   for (const PolicySection& section : root.sections("pool", pool_keys)) {
     policy.pools.push_back(parse_pool(section));

@@ -262,29 +262,32 @@ void LinkSocket::add_default_route(const Link& link, const IpPrefix& gateway) {
   apply(message.get(), fmt::format("cannot route from '{}' through gateway {}", link.name, address_to_string(gateway)));
 }
 
+bool LinkSocket::wait_until(const std::function<bool()>& is_true, int timeout_ms) {
+  if (is_true()) return true;
+  if (!socket_.join(RTNLGRP_LINK)) return false;
+  using Clock = std::chrono::steady_clock;
+  const auto deadline = Clock::now() + std::chrono::milliseconds(timeout_ms);
+  bool holds = is_true();  // again: it may have become true before the membership
+  while (!holds) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
+    pollfd event{socket_.fd(), POLLIN, 0};
+    if (left <= 0 || ::poll(&event, 1, static_cast<int>(left)) == 0) break;
+    char drained[65536];
+    // What the event says does not matter (it may even have been dropped): the state is asked for.
+    while (recv(socket_.fd(), drained, sizeof drained, MSG_DONTWAIT) > 0) {
+    }
+    holds = is_true();
+  }
+  socket_.leave(RTNLGRP_LINK);
+  return holds;
+}
+
 bool LinkSocket::wait_until_running(const Link& link, int timeout_ms) {
   const auto is_running = [&] {
     const auto now = find(link.index);
     return now && now->running;
   };
-  if (is_running()) return true;
-  if (!socket_.join(RTNLGRP_LINK)) return false;
-  using Clock = std::chrono::steady_clock;
-  const auto deadline = Clock::now() + std::chrono::milliseconds(timeout_ms);
-  const int fd = socket_.fd();
-  bool running = is_running();  // again: it may have come up before the membership
-  while (!running) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
-    pollfd event{fd, POLLIN, 0};
-    if (left <= 0 || ::poll(&event, 1, static_cast<int>(left)) == 0) break;
-    char drained[65536];
-    // What the event says does not matter (it may even have been dropped): the state is asked for.
-    while (recv(fd, drained, sizeof drained, MSG_DONTWAIT) > 0) {
-    }
-    running = is_running();
-  }
-  socket_.leave(RTNLGRP_LINK);
-  return running;
+  return wait_until(is_running, timeout_ms);
 }
 
 }  // namespace berth

@@ -1,6 +1,7 @@
 // Network devices through rtnetlink: look up, create, change, address, move.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -70,7 +71,9 @@ class LinkSocket {
   void remove_address(const Link& link, const IpPrefix& address);
   void add_default_route(const Link& link, const IpPrefix& gateway);
 
-  /// Waits for the link to be operationally up, by netlink events. False after `timeout_ms` without.
+  /// Looks at `is_true` now and after every change of any link. False if it never was true in `timeout_ms`.
+  bool wait_until(const std::function<bool()>& is_true, int timeout_ms);
+  /// Waits for the link to be operationally up. False after `timeout_ms` without.
   bool wait_until_running(const Link& link, int timeout_ms);
 
  private:

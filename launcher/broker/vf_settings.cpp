@@ -1,0 +1,165 @@
+#include "launcher/broker/vf_settings.hpp"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <thread>
+#include <vector>
+
+#include "launcher/system/netlink_link.hpp"
+#include "launcher/system/netlink_vf.hpp"
+#include "launcher/system/pci_function.hpp"
+
+namespace berth {
+
+namespace {
+
+/// Drivers refuse while the VF resets, and some report a change only after that. Nobody says when it is over.
+constexpr auto kPatience = std::chrono::seconds(2);
+constexpr std::chrono::milliseconds kPause{20};
+
+/// A VF as its PF's driver knows it.
+struct Target {
+  PciAddress pci;
+  PciAddress pf;
+  std::string pf_name;
+  unsigned pf_index = 0;  // ifindex
+  unsigned vf = 0;
+
+  [[nodiscard]] std::string text() const { return fmt::format("VF {} of {} ({})", vf, pf_name, to_string(pci)); }
+};
+
+Target find_target(const PciAddress& vf) {
+  const std::string what = fmt::format("cannot look at the attributes of VF {}", to_string(vf));
+  const auto place = read_vf_place(vf);
+  if (!place) throw Error(ErrorCode::host, what, "there is no such VF");
+  const std::string name = read_pci_netdev(place->pf);
+  const auto link = LinkSocket().find(name);
+  if (!link)
+    throw Error(ErrorCode::host, what, fmt::format("its PF {} has no network interface here", to_string(place->pf)),
+                "check that the PF's driver is bound, and that its interface is in the host's network namespace");
+  return {vf, place->pf, name, link->index, place->index};
+}
+
+VfAttributes read(VfSocket& socket, const Target& target) {
+  const auto found = socket.find(target.pf_index, target.vf);
+  if (!found)
+    throw Error(ErrorCode::host, fmt::format("cannot look at the attributes of {}", target.text()),
+                fmt::format("driver {} does not report them", read_pci_driver(target.pf)));
+  return *found;
+}
+
+/// The attributes that are set in one message, by the keys that policy has for them.
+struct Part {
+  std::string keys;
+  VfAttributes wanted;
+};
+
+/// In the order that works for all drivers known: some reset the VF for a new VLAN or MAC address and then forget the
+/// rest. `now` gives the rate that is not wanted but has to be said along with the other.
+std::vector<Part> make_parts(const VfAttributes& wanted, const VfAttributes& now) {
+  std::vector<Part> parts;
+  const auto add = [&](const char* keys, auto VfAttributes::*field) {
+    if (wanted.*field) parts.emplace_back(keys).wanted.*field = wanted.*field;
+  };
+  add("vlan", &VfAttributes::vlan);
+  add("mac", &VfAttributes::mac);
+  if (wanted.min_rate || wanted.max_rate) {
+    Part& rates = parts.emplace_back(!wanted.max_rate   ? "min_rate"
+                                     : !wanted.min_rate ? "max_rate"
+                                                        : "min_rate, max_rate");
+    rates.wanted.min_rate = wanted.min_rate ? wanted.min_rate : now.min_rate;
+    rates.wanted.max_rate = wanted.max_rate ? wanted.max_rate : now.max_rate;
+  }
+  add("spoofchk", &VfAttributes::spoofchk);
+  add("trust", &VfAttributes::trust);
+  add("link_state", &VfAttributes::link_state);
+  add("guid", &VfAttributes::node_guid);
+  add("guid", &VfAttributes::port_guid);
+  return parts;
+}
+
+/// `all`, reduced to the fields that `like` has.
+VfAttributes select(const VfAttributes& all, const VfAttributes& like) {
+  VfAttributes selected;
+  const auto copy = [&](auto VfAttributes::*field) {
+    if (like.*field) selected.*field = all.*field;
+  };
+  copy(&VfAttributes::vlan);
+  copy(&VfAttributes::mac);
+  copy(&VfAttributes::min_rate);
+  copy(&VfAttributes::max_rate);
+  copy(&VfAttributes::spoofchk);
+  copy(&VfAttributes::trust);
+  copy(&VfAttributes::link_state);
+  copy(&VfAttributes::node_guid);
+  copy(&VfAttributes::port_guid);
+  return selected;
+}
+
+Error refused(const Target& target, const std::string& pool, const Part& part, const std::string& why) {
+  return {ErrorCode::host,
+          fmt::format("cannot set {} of {} to {}", part.keys, target.text(), to_json_value(part.wanted).dump()), why,
+          fmt::format("remove {} from [pool.vf] of pool \"{}\", or use a driver that can do it", part.keys, pool)};
+}
+
+Error refused(const Target& target, const std::string& pool, const Part& part, VfSocket& socket, int error_number) {
+  const std::string driver = read_pci_driver(target.pf);
+  std::string why = system_error(error_number, {}, socket.origin()).why;
+  if (error_number == EOPNOTSUPP) why = fmt::format("driver {} does not support it; {}", driver, why);
+  if (error_number == EINVAL) why = fmt::format("driver {} refuses this value, or any; {}", driver, why);
+  return refused(target, pool, part, why);
+}
+
+void set(VfSocket& socket, const Target& target, const std::string& pool, const Part& part) {
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  const auto holds = [&](const VfAttributes& now) { return select(now, part.wanted) == part.wanted; };
+  if (holds(read(socket, target))) return;
+  int error_number = 0;
+  while ((error_number = socket.change(target.pf_index, target.vf, part.wanted)) != 0) {
+    const bool busy = error_number == EBUSY || error_number == EAGAIN;
+    if (!busy || std::chrono::steady_clock::now() > deadline) throw refused(target, pool, part, socket, error_number);
+    std::this_thread::sleep_for(kPause);
+  }
+  for (;;) {
+    const VfAttributes now = read(socket, target);
+    if (holds(now)) return;
+    if (std::chrono::steady_clock::now() > deadline)
+      throw refused(target, pool, part,
+                    fmt::format("driver {} accepted that, but reports {}", read_pci_driver(target.pf),
+                                to_json_value(select(now, part.wanted)).dump()));
+    std::this_thread::sleep_for(kPause);
+  }
+}
+
+void set_all(const Journal& journal, const BerthSpec& berth, const VfAttributes& wanted) {
+  if (!berth.pci || wanted == VfAttributes{}) return;
+  const Target target = find_target(*berth.pci);
+  const Lock lock = journal.lock_pf(target.pf);
+  VfSocket socket;
+  const VfAttributes now = read(socket, target);
+  for (const Part& part : make_parts(wanted, now)) {
+    // What is not known now could not be restored.
+    if (select(part.wanted, now) != part.wanted)
+      throw refused(target, berth.pool, part, fmt::format("driver {} does not report it", read_pci_driver(target.pf)));
+    set(socket, target, berth.pool, part);
+  }
+}
+
+}  // namespace
+
+VfAttributes read_vf_settings(const PciAddress& vf) {
+  const Target target = find_target(vf);
+  VfSocket socket;
+  return read(socket, target);
+}
+
+void apply_vf_settings(const Journal& journal, const BerthSpec& berth) { set_all(journal, berth, berth.vf); }
+
+void restore_vf_settings(const Journal& journal, const LeaseRecord& record) {
+  set_all(journal, record.berth, select(record.original.vf, record.berth.vf));
+}
+
+}  // namespace berth
