@@ -186,16 +186,17 @@ std::vector<Candidate> macvlan_candidates(const Pool& pool, const Inventory& inv
   return candidates;
 }
 
-std::string vf_problem(const Pool& pool, const VirtualFunction& vf, const NetDevice* pf, bool parked) {
+/// `known`: Berth has a record of it, so that it may be in its berth.
+std::string vf_problem(const Pool& pool, const VirtualFunction& vf, const NetDevice* pf, bool known) {
   if (vf.driver == "vfio-pci" || vf.driver == "pci-stub" || vf.driver == "uio_pci_generic") {
     return fmt::format("bound to {}, so that it has no network interface", vf.driver);
   }
   if (vf.driver.empty()) return "no driver bound";
   if (pf != nullptr && pf->link == LinkState::down) return fmt::format("link of its PF {} is down", pf->name);
-  if (vf.netdev.empty() && !parked) {
+  if (vf.netdev.empty() && !known) {
     return "its interface is in another network namespace, and Berth did not put it there";
   }
-  if (pool.rdma.mode != RdmaMode::off && !parked) {
+  if (pool.rdma.mode != RdmaMode::off && !known) {
     if (vf.rdma_devices.empty())
       return "it has no RDMA device here: its driver makes none, or it is in another network namespace";
     if (vf.rdma_devices.size() > 1)
@@ -243,7 +244,7 @@ std::vector<Candidate> sriov_candidates(const Pool& pool, const Inventory& inven
       const HeldDevice* held = find_held(inventory, candidate.berth.id);
       candidate.unusable = held_reason(held);
       if (candidate.unusable.empty())
-        candidate.unusable = vf_problem(pool, vf, pf_netdev, held != nullptr && held->parked);
+        candidate.unusable = vf_problem(pool, vf, pf_netdev, held != nullptr);
       candidates.push_back(std::move(candidate));
     }
   }

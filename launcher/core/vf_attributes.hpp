@@ -25,15 +25,15 @@ struct VfVlan {
 
 /// Those that are wanted, or those that the driver reports; empty fields are left alone, or not known.
 struct VfAttributes {
-  std::optional<VfVlan> vlan;
-  std::optional<MacAddress> mac;     ///< administrative; zero: the VF chooses
-  std::optional<unsigned> min_rate;  ///< Mbit/s; 0: none
-  std::optional<unsigned> max_rate;  ///< Mbit/s; 0: none
-  std::optional<bool> spoofchk;
-  std::optional<bool> trust;
-  std::optional<VfLinkState> link_state;
-  std::optional<std::uint64_t> node_guid;  ///< InfiniBand
-  std::optional<std::uint64_t> port_guid;
+  std::optional<VfVlan> vlan = {};
+  std::optional<MacAddress> mac = {};     ///< administrative; zero: the VF chooses
+  std::optional<unsigned> min_rate = {};  ///< Mbit/s; 0: none
+  std::optional<unsigned> max_rate = {};  ///< Mbit/s; 0: none
+  std::optional<bool> spoofchk = {};
+  std::optional<bool> trust = {};
+  std::optional<VfLinkState> link_state = {};
+  std::optional<std::uint64_t> node_guid = {};  ///< InfiniBand
+  std::optional<std::uint64_t> port_guid = {};
   bool operator==(const VfAttributes&) const = default;
 };
 

@@ -38,12 +38,29 @@ LeaseRecord full_record(const Journal& journal) {
                   .mtu = 9000,
                   .gateways = {parse_ip_prefix("10.1.0.1/32").value()},
                   .numa_node = 1,
-                  .rdma = {RdmaMode::exclusive, 4U, 2000U, true, true, "system_u:system_r:berth_t:s0"}};
+                  .rdma = {RdmaMode::exclusive, 4U, 2000U, true, true, "system_u:system_r:berth_t:s0"},
+                  .vf = {.vlan = VfVlan{7, 3, VlanProtocol::dot1ad}, .trust = false}};
   record.boot_id = journal.boot_id();
   record.phase = Phase::leased;
   record.netns_inode = 4026532999;
-  record.original = {"eth5v1", {2, 3, 4, 5, 6, 7}, 1500, true, {parse_ip_prefix("192.168.7.1/24").value()}, "mlx5_3",
-                     1};
+  record.original = {"eth5v1",
+                     {2, 3, 4, 5, 6, 7},
+                     1500,
+                     true,
+                     {parse_ip_prefix("192.168.7.1/24").value()},
+                     "mlx5_3",
+                     1,
+                     77,
+                     "igbvf",
+                     {.vlan = VfVlan{},
+                      .mac = MacAddress{},
+                      .min_rate = 1,
+                      .max_rate = 2,
+                      .spoofchk = true,
+                      .trust = true,
+                      .link_state = VfLinkState::disable,
+                      .node_guid = 0xfffffffffffffffe,
+                      .port_guid = 1}};
   record.owner = LeaseOwner{4711, 0, 1000, "alice", {3, 5}, {4242, 987654321}};
   return record;
 }

@@ -383,3 +383,43 @@ TEST_CASE("RDMA modes that a kind of pool cannot have", "[policy_parse]") {
   CHECK_THAT(refusal(kPool + "rdma = \"off\"\nself_test = true\n"), ContainsSubstring("'self_test' is about RDMA"));
   CHECK_THAT(refusal(kPool + "rdma = \"shared\"\nhca_handles = 0\n"), ContainsSubstring("hca_handles"));
 }
+
+TEST_CASE("VF attributes of a pool", "[policy_parse]") {
+  const VfPolicy vf = parse(kPool + R"([pool.vf]
+mac = "generate"
+guid = "keep"
+vlan = 7
+vlan_qos = 3
+vlan_protocol = "802.1ad"
+min_rate = 100
+max_rate = 1000
+spoofchk = true
+trust = false
+link_state = "enable"
+)")
+                          .pools.at(0)
+                          .vf;
+  CHECK(vf.generate_mac);
+  CHECK_FALSE(vf.generate_guid);
+  CHECK(vf.attributes.vlan == VfVlan{7, 3, VlanProtocol::dot1ad});
+  CHECK(vf.attributes.min_rate == 100U);
+  CHECK(vf.attributes.max_rate == 1000U);
+  CHECK(vf.attributes.spoofchk == true);
+  CHECK(vf.attributes.trust == false);
+  CHECK(vf.attributes.link_state == VfLinkState::enable);
+  CHECK(parse(kPool).pools.at(0).vf == VfPolicy{});
+  CHECK(parse(kPool + "vf = { vlan = 0 }\n").pools.at(0).vf.attributes.vlan == VfVlan{});
+
+  const auto [text, message] = GENERATE(table<std::string, std::string>({
+      {"vlan = 4095\n", "vlan = 4095 is not between 0 and 4094"},
+      {"vlan_qos = 1\n", "'vlan_qos' is part of a VLAN tag, and there is no VLAN | add vlan"},
+      {"vlan = 0\nvlan_protocol = \"802.1Q\"\n", "'vlan_protocol' is part of a VLAN tag"},
+      {"vlan = 1\nvlan_protocol = \"802.1q\"\n", "vlan_protocol = \"802.1q\" is none of 802.1Q, 802.1ad"},
+      {"mac = \"random\"\n", "mac = \"random\" is none of keep, generate"},
+      {"min_rate = 2\nmax_rate = 1\n", "min_rate 2 is larger than max_rate 1"},
+      {"link_state = \"up\"\n", "link_state = \"up\" is none of auto, enable, disable"},
+      {"spoof = true\n", "unknown key 'spoof'"},
+  }));
+  CHECK_THAT(refusal(kPool + "[pool.vf]\n" + text), ContainsSubstring(message));
+  CHECK_THAT(refusal(kMacvlan + "[pool.vf]\ntrust = true\n"), ContainsSubstring("only pools with kind = \"sriov\""));
+}
