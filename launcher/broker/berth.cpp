@@ -6,6 +6,7 @@
 
 #include "launcher/broker/berth_device.hpp"
 #include "launcher/broker/berth_release.hpp"
+#include "launcher/broker/parallel.hpp"
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/process.hpp"
 
@@ -15,12 +16,12 @@ namespace {
 
 constexpr auto kDeadOwnerPatience = std::chrono::seconds(2);
 
-Lock lock_or_throw(const Journal& journal, const std::string& id) {
-  if (auto lock = journal.try_lock_device(id)) return std::move(*lock);
-  const auto record = journal.read(id);
+Lock lock_or_throw(const Journal& journal, const std::string& id, const LeaseOwner* owner = nullptr) {
+  if (auto lock = journal.try_lock_device(id, owner)) return std::move(*lock);
+  auto holder = journal.read_holder(id);
+  if (const auto record = journal.read(id); !holder && record) holder = record->owner;
   throw Error(ErrorCode::busy, fmt::format("cannot use device {}", id),
-              record && record->owner ? fmt::format("{} holds it", to_string(*record->owner))
-                                      : "another process is changing it",
+              holder ? fmt::format("{} holds it", to_string(*holder)) : "another process is changing it",
               "wait for it, or choose another device");
 }
 
@@ -28,41 +29,102 @@ bool is_dead_lease(const LeaseRecord& record) {
   return record.phase == Phase::leased || record.phase == Phase::releasing;
 }
 
-/// The netns of a berth that can be leased as it is; nullopt if anything about it is not as `spec` says.
+/// The netns of a berth that may be leasable as it is; nullopt if its record says otherwise.
+std::optional<UniqueFd> open_if_as_wanted(const Journal& journal, const LeaseRecord& record, const BerthSpec& spec) {
+  if (record.berth != spec || (record.phase != Phase::parked && !is_dead_lease(record))) return std::nullopt;
+  return open_recorded_netns(journal, record);
+}
+
+/// Closes the netns of each berth that cannot be leased as it is.
 ///
-/// /proc is searched only if the last owner died. `parked` is written only after the berth was proven empty of
+/// /proc is searched only for those whose last owner died. `parked` is written only after the berth was proven empty of
 /// processes and sockets, and since then nobody held its lock; to enter it takes CAP_SYS_ADMIN over the initial user
 /// namespace, which owns it. Sockets are counted in any case: that is cheap, and it catches an administrator's visit.
-std::optional<UniqueFd> open_if_adoptable(const Journal& journal, const LeaseRecord& record, const BerthSpec& spec) {
-  if (record.berth != spec || (record.phase != Phase::parked && !is_dead_lease(record))) return std::nullopt;
-  auto netns = open_recorded_netns(journal, record);
-  if (!netns) return std::nullopt;
-  if (is_dead_lease(record) &&
-      !kill_processes_in_each({record.netns_inode}, std::chrono::steady_clock::now() + kDeadOwnerPatience)
-           .front()
-           .empty())
-    return std::nullopt;
-  if (wait_for_no_sockets({&*netns}).front() != 0 || !has_device(spec, *netns, true)) return std::nullopt;
-  return netns;
+void check_empty(std::vector<HeldBerth>& berths) {
+  std::vector<HeldBerth*> dead;
+  std::vector<std::uint64_t> inodes;
+  for (HeldBerth& berth : berths)
+    if (berth.netns && is_dead_lease(berth.record)) {
+      dead.push_back(&berth);
+      inodes.push_back(berth.record.netns_inode);
+    }
+  if (!dead.empty()) {
+    const auto left = kill_processes_in_each(inodes, std::chrono::steady_clock::now() + kDeadOwnerPatience);
+    for (std::size_t i = 0; i < dead.size(); ++i)
+      if (!left[i].empty()) dead[i]->netns.reset();
+  }
+  std::vector<HeldBerth*> open;
+  std::vector<const UniqueFd*> netns;
+  for (HeldBerth& berth : berths)
+    if (berth.netns) {
+      open.push_back(&berth);
+      netns.push_back(&berth.netns);
+    }
+  const auto sockets = wait_for_no_sockets(netns);
+  for (std::size_t i = 0; i < open.size(); ++i)
+    if (sockets[i] != 0 || !has_device(open[i]->record.berth, open[i]->netns, true)) open[i]->netns.reset();
+}
+
+/// Builds those that check_empty() left without a netns. The first error, if any.
+std::optional<Error> rebuild_others(const Journal& journal, std::vector<HeldBerth>& berths,
+                                    const std::vector<BerthSpec>& specs) {
+  std::vector<std::size_t> missing;
+  for (std::size_t i = 0; i < berths.size(); ++i)
+    if (!berths[i].netns) missing.push_back(i);
+  std::vector<std::optional<Error>> errors(missing.size());
+  run_in_parallel(missing.size(), [&](std::size_t k) {
+    HeldBerth& berth = berths[missing[k]];
+    try {
+      berth.netns = rebuild(journal, berth.record, specs[missing[k]]);
+    } catch (const Error& error) {
+      errors[k] = error;
+    } catch (const std::exception& error) {
+      errors[k] = Error(ErrorCode::internal, fmt::format("cannot park {}", specs[missing[k]].id), error.what());
+    }
+  });
+  for (auto& error : errors)
+    if (error) return std::move(error);
+  return std::nullopt;
 }
 
 }  // namespace
 
-HeldBerth park(const Journal& journal, const BerthSpec& spec) {
-  HeldBerth berth{lock_or_throw(journal, spec.id), {}, {}};
-  if (const auto found = journal.read(spec.id)) berth.record = *found;
-  if (berth.record.phase == Phase::quarantined)
-    throw Error(ErrorCode::host, fmt::format("cannot use device {}", spec.id),
-                fmt::format("it is quarantined: {}", berth.record.reason),
-                "remove the cause, then run as root: berth repair");
-  auto netns = open_if_adoptable(journal, berth.record, spec);
-  berth.netns = netns ? std::move(*netns) : rebuild(journal, berth.record, spec);
-  if (berth.record.phase != Phase::parked) {
+std::vector<Claim> claim(const Journal& journal, const std::vector<BerthSpec>& specs, const LeaseOwner* owner) {
+  std::vector<Claim> claims;
+  for (const BerthSpec& spec : specs) claims.push_back({spec, lock_or_throw(journal, spec.id, owner)});
+  return claims;
+}
+
+std::vector<HeldBerth> park(const Journal& journal, std::vector<Claim> claims) {
+  std::vector<HeldBerth> berths;
+  std::vector<BerthSpec> specs;
+  for (Claim& claim : claims) {
+    HeldBerth& berth = berths.emplace_back(HeldBerth{std::move(claim.lock), {}, {}});
+    if (auto found = journal.read(claim.spec.id)) berth.record = *std::move(found);
+    if (berth.record.phase == Phase::quarantined)
+      throw Error(ErrorCode::host, fmt::format("cannot use device {}", claim.spec.id),
+                  fmt::format("it is quarantined: {}", berth.record.reason),
+                  "remove the cause, then run as root: berth repair");
+    if (auto netns = open_if_as_wanted(journal, berth.record, claim.spec)) berth.netns = std::move(*netns);
+    specs.push_back(std::move(claim.spec));
+  }
+  check_empty(berths);
+  if (const auto error = rebuild_others(journal, berths, specs)) {
+    std::erase_if(berths, [](const HeldBerth& berth) { return !berth.netns; });
+    settle(journal, berths, 0);
+    throw *error;
+  }
+  for (HeldBerth& berth : berths) {
+    if (berth.record.phase == Phase::parked) continue;
     berth.record.phase = Phase::parked;
     berth.record.owner.reset();
     journal.write(berth.record);
   }
-  return berth;
+  return berths;
+}
+
+HeldBerth park(const Journal& journal, const BerthSpec& spec) {
+  return std::move(park(journal, claim(journal, {spec})).front());
 }
 
 void lease(const Journal& journal, HeldBerth& berth, const LeaseOwner& owner) {

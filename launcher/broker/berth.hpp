@@ -18,10 +18,23 @@ struct HeldBerth {
   UniqueFd netns;  ///< the berth's network namespace
 };
 
-/// Parks the device of `spec` (netns pinned, device named, addressed, up) or adopts it if it is parked already as
-/// `spec` says; a parked berth that differs, or is not empty, is rebuilt. Needs CAP_SYS_ADMIN and CAP_NET_ADMIN.
-/// Throws Error{busy} if another process holds the device's lock, Error{host} if the device vanished or the kernel
-/// refuses; in the latter case everything done is undone, or the device is quarantined with the reason.
+/// A device that this process has locked and is going to use.
+struct Claim {
+  BerthSpec spec;
+  Lock lock;
+};
+
+/// Locks the devices of all `specs`, or none; quick, so that it can be done under the node lock. `owner` is who is said
+/// to hold them. Throws Error{busy} if another process holds the lock of one.
+std::vector<Claim> claim(const Journal& journal, const std::vector<BerthSpec>& specs,
+                         const LeaseOwner* owner = nullptr);
+
+/// Parks the devices of all `claims` (netns pinned, device named, addressed, up), in the same order, several at once. A
+/// berth that is parked already as its spec says is adopted, without any RTNL operation; one that differs, or is not
+/// empty, is rebuilt. Needs CAP_SYS_ADMIN and CAP_NET_ADMIN. Throws Error{host} if a device vanished or the kernel
+/// refuses; everything done to that device is undone, or it is quarantined with the reason, and none is held.
+std::vector<HeldBerth> park(const Journal& journal, std::vector<Claim> claims);
+/// claim() and park() of one.
 HeldBerth park(const Journal& journal, const BerthSpec& spec);
 
 /// Writes the owner into the journal. The berth has been proven empty by park().

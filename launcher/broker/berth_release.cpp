@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "launcher/broker/berth_device.hpp"
+#include "launcher/broker/parallel.hpp"
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/process.hpp"
 
@@ -78,9 +79,18 @@ std::vector<std::string> settle(const Journal& journal, std::vector<HeldBerth>& 
   }
   const auto survivors = kill_processes_in_each(inodes, deadline, empty_passes);
   const auto sockets = wait_for_no_sockets(netns);
-  std::vector<std::string> actions;
-  for (std::size_t i = 0; i < berths.size(); ++i)
-    actions.push_back(settle_one(journal, berths[i], sockets[i], survivors[i]));
+  std::vector<std::string> actions(berths.size());
+  std::vector<std::size_t> slow;
+  for (std::size_t i = 0; i < berths.size(); ++i) {
+    if (sockets[i] != 0 || berths[i].record.berth.park == Park::never)
+      slow.push_back(i);
+    else
+      actions[i] = settle_one(journal, berths[i], 0, survivors[i]);
+  }
+  run_in_parallel(slow.size(), [&](std::size_t k) {
+    const std::size_t i = slow[k];
+    actions[i] = settle_one(journal, berths[i], sockets[i], survivors[i]);
+  });
   return actions;
 }
 

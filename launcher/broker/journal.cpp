@@ -99,7 +99,7 @@ Lock Journal::lock_pf(const PciAddress& pf) const {
   return wait_for_lock(fmt::format("{}/pfs/{}", state_, to_string(pf)));
 }
 
-std::optional<Lock> Journal::try_lock_device(const std::string& id) const {
+std::optional<Lock> Journal::try_lock_device(const std::string& id, const LeaseOwner* owner) const {
   require_device_id(id);
   const std::string path = lock_path(id);
   const std::string what = fmt::format("cannot lock device {}", id);
@@ -115,8 +115,21 @@ std::optional<Lock> Journal::try_lock_device(const std::string& id) const {
     struct stat mine {};
     struct stat named {};
     if (fstat(fd.get(), &mine) != 0) throw system_error(errno, what, "fstat");
-    if (lstat(path.c_str(), &named) == 0 && named.st_ino == mine.st_ino && named.st_dev == mine.st_dev)
-      return Lock(std::move(fd));
+    if (lstat(path.c_str(), &named) != 0 || named.st_ino != mine.st_ino || named.st_dev != mine.st_dev) continue;
+    if (mine.st_size > 0 && ftruncate(fd.get(), 0) != 0) throw system_error(errno, what, "ftruncate");
+    const std::string text = owner ? to_json_text(*owner) : std::string{};
+    if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+      throw system_error(errno, what, "write");
+    return Lock(std::move(fd));
+  }
+}
+
+std::optional<LeaseOwner> Journal::read_holder(const std::string& id) const {
+  if (!is_locked(id)) return std::nullopt;
+  try {
+    return parse_lease_owner(read_file(AT_FDCWD, lock_path(id)));
+  } catch (const Error&) {
+    return std::nullopt;  // it did not say, or does not hold it any more
   }
 }
 
@@ -187,16 +200,21 @@ bool Journal::remove(const std::string& id) const {
 
 std::vector<HeldDevice> Journal::held_devices(bool check_locks) const {
   std::vector<HeldDevice> devices;
-  for (const std::string& id : ids()) {
+  for (const std::string& id : check_locks ? traces() : ids()) {
     const auto record = read(id);
-    if (!record) continue;
+    const bool in_lease = record && (record->phase == Phase::leased || record->phase == Phase::releasing);
     HeldDevice device;
     device.device_id = id;
-    device.parked = record->netns_inode != 0;
-    device.leased = check_locks ? is_locked(id) : record->phase == Phase::leased || record->phase == Phase::releasing;
-    if (device.leased) device.holder = record->owner ? to_string(*record->owner) : "a process that is changing it";
-    if (device.leased && record->owner) device.job = record->owner->job;
-    if (record->phase == Phase::quarantined) device.quarantined = record->reason;
+    device.parked = record && record->netns_inode != 0;
+    device.leased = check_locks ? is_locked(id) : in_lease;
+    if (!record && !device.leased) continue;
+    if (device.leased) {
+      std::optional<LeaseOwner> owner = check_locks ? read_holder(id) : std::nullopt;
+      if (!owner && in_lease) owner = record->owner;
+      device.holder = owner ? to_string(*owner) : "a process that is changing it";
+      if (owner) device.job = owner->job;
+    }
+    if (record && record->phase == Phase::quarantined) device.quarantined = record->reason;
     devices.push_back(std::move(device));
   }
   return devices;

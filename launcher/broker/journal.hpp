@@ -1,11 +1,13 @@
 // The lease directory: which device is parked, who holds it, and how it was before Berth touched it.
 //
 // STATE/locks/ID    (root only) an OFD write lock on it is the ownership of device ID. The kernel drops it with the
-//                   last copy of the descriptor, so a holder that is killed holds nothing.
+//                   last copy of the descriptor, so a holder that is killed holds nothing. What is written in the file
+//                   says who that is, before the record does.
 // STATE/leases/ID   (world readable) a JSON record, replaced atomically, written before every change that the kernel
 //                   does not undo by itself. It says how to restore; whether it is held, only the lock says.
 // STATE/netns/ID    the pinned network namespace of a parked device.
-// STATE/lock        the node lock: held from inventory to lease, so that two planners never see the same free device.
+// STATE/lock        the node lock: held from looking at all leases to locking devices, so that two planners never see
+//                   the same free device; not while devices are set up.
 // STATE/pfs/PCI     the lock of a PF, held while attributes of its VFs are changed.
 #pragma once
 
@@ -75,6 +77,8 @@ struct LeaseRecord {
 std::string to_json_text(const LeaseRecord& record);
 /// Throws Error{host} naming what is wrong with the text.
 LeaseRecord parse_lease_record(const std::string& text);
+std::string to_json_text(const LeaseOwner& owner);
+LeaseOwner parse_lease_owner(const std::string& text);
 
 /// Holds a lock until destroyed. The destructor closes and never unlocks: a forked child's copy keeps the lock.
 class Lock {
@@ -99,8 +103,10 @@ class Journal {
 
   /// The node lock; waits for it (SIGALRM-free, by F_OFD_SETLKW).
   [[nodiscard]] Lock lock_node() const;
-  /// The lock of one device; nullopt if somebody else holds it.
-  [[nodiscard]] std::optional<Lock> try_lock_device(const std::string& id) const;
+  /// The lock of one device; nullopt if somebody else holds it. `owner` is who is said to hold it.
+  [[nodiscard]] std::optional<Lock> try_lock_device(const std::string& id, const LeaseOwner* owner = nullptr) const;
+  /// Who holds the device's lock, as far as that was said; root only.
+  [[nodiscard]] std::optional<LeaseOwner> read_holder(const std::string& id) const;
   /// The lock of a PF; waits for it. Whoever holds one takes no other lock.
   [[nodiscard]] Lock lock_pf(const PciAddress& pf) const;
   /// Whether somebody holds the device's lock now (F_OFD_GETLK); root only.
@@ -118,7 +124,8 @@ class Journal {
   /// Ids of which a record, a lock file or a pin is left, whether or not the record counts; root only.
   [[nodiscard]] std::vector<std::string> traces() const;
 
-  /// The inventory's view of all records. With `check_locks` (root) a lease whose lock nobody holds is not leased.
+  /// The inventory's view of all records. With `check_locks` (root) a lease whose lock nobody holds is not leased, and
+  /// a device that somebody has locked is, whether or not it has a record yet.
   [[nodiscard]] std::vector<HeldDevice> held_devices(bool check_locks) const;
 
  private:

@@ -185,6 +185,19 @@ std::string to_string(const LeaseOwner& owner) {
   return fmt::format("job {}.{} ({})", owner.job, owner.step, owner.user);
 }
 
+// A user name in another encoding must not make a record unwritable.
+std::string to_json_text(const LeaseOwner& owner) {
+  return make_owner(owner).dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+LeaseOwner parse_lease_owner(const std::string& text) {
+  try {
+    return parse_owner(json::parse(text));
+  } catch (const json::exception& error) {
+    fail(error.what());
+  }
+}
+
 std::string to_json_text(const LeaseRecord& record) {
   json object = {{"version", kRecordVersion},
                  {"berth", make_berth(record.berth)},
@@ -194,7 +207,6 @@ std::string to_json_text(const LeaseRecord& record) {
   if (record.original != OriginalState{}) object["original"] = make_original(record.original);
   if (record.owner) object["owner"] = make_owner(*record.owner);
   if (!record.reason.empty()) object["reason"] = record.reason;
-  // A user name in another encoding must not make the record unwritable.
   return object.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
 }
 

@@ -6,6 +6,7 @@
 #include "launcher/broker/berth.hpp"
 #include "launcher/broker/berth_device.hpp"
 #include "launcher/broker/berth_release.hpp"
+#include "launcher/broker/parallel.hpp"
 #include "launcher/broker/step_socket.hpp"
 
 namespace berth {
@@ -54,6 +55,7 @@ void remove_unfinished_records(const Journal& journal) {
 std::vector<Repair> repair(const Journal& journal, std::optional<std::uint32_t> job) {
   std::vector<Repair> repairs;
   std::vector<HeldBerth> to_empty;
+  std::vector<HeldBerth> to_bring_home;
   for (const std::string& id : journal.traces()) {
     if (!needs_repair(journal.read(id), job)) continue;
     auto lock = journal.try_lock_device(id);
@@ -70,8 +72,13 @@ std::vector<Repair> repair(const Journal& journal, std::optional<std::uint32_t> 
         to_empty.push_back({std::move(*lock), std::move(*record), std::move(*netns)});
         continue;
       }
-    repairs.push_back({id, apply_homecoming(journal, *record)});
+    to_bring_home.push_back({std::move(*lock), std::move(*record), {}});
   }
+  std::vector<std::string> homecomings(to_bring_home.size());
+  run_in_parallel(to_bring_home.size(),
+                  [&](std::size_t i) { homecomings[i] = apply_homecoming(journal, to_bring_home[i].record); });
+  for (std::size_t i = 0; i < to_bring_home.size(); ++i)
+    repairs.push_back({to_bring_home[i].record.berth.id, homecomings[i]});
   const std::vector<std::string> actions = settle(journal, to_empty, kPatienceMs);
   for (std::size_t i = 0; i < actions.size(); ++i) repairs.push_back({to_empty[i].record.berth.id, actions[i]});
   if (!job) remove_unfinished_records(journal);

@@ -63,7 +63,8 @@ class Step {
   void decide();
   void await_devices(const Error& busy);
   bool worth_waiting();
-  void take(const NodePlan& plan);
+  [[nodiscard]] LeaseOwner make_owner() const;
+  void take(const NodePlan& plan, std::vector<Claim> claims);
   void answer(Rank& rank);
   [[nodiscard]] Grant make_grant(const Rank& rank) const;
   void kill_ranks(std::optional<std::size_t> spared = std::nullopt);

@@ -23,8 +23,6 @@ constexpr int kReleasePatienceMilliseconds = 2000;
 /// How long a step waits of its own accord for berths that are being emptied right now.
 constexpr unsigned kReleaseGraceSeconds = 5;
 
-ProcessIdentity own_identity() { return {getpid(), read_start_time(getpid())}; }
-
 }  // namespace
 
 /// All ranks are known: plans, takes the devices and answers; called again while devices are awaited.
@@ -33,7 +31,7 @@ void Step::decide() {
   if (!failure_) {
     try {
       prepare_rootfs();
-      const Lock node = journal_.lock_node();
+      std::optional<Lock> node = journal_.lock_node();
       PlanInput input{.request = record_.request,
                       .policy = policy_,
                       .inventory = inventory_,
@@ -43,8 +41,11 @@ void Step::decide() {
       input.inventory.held = journal_.held_devices(true);
       for (const Rank& rank : ranks_) input.ranks.push_back({rank.rank, rank.record.cpus});
       const NodePlan plan = make_plan(input);
+      const LeaseOwner owner = make_owner();
+      std::vector<Claim> claims = claim(journal_, plan.berths, &owner);
+      node.reset();
       end_phase("plan");
-      take(plan);
+      take(plan, std::move(claims));
       end_phase("berths");
     } catch (const Error& error) {
       if (error.code == ErrorCode::busy && worth_waiting()) return await_devices(error);
@@ -57,30 +58,30 @@ void Step::decide() {
     if (rank.connection) answer(rank);
 }
 
+LeaseOwner Step::make_owner() const {
+  return {.job = record_.job,
+          .step = record_.step,
+          .uid = record_.uid,
+          .user = caller_.user,
+          .ranks = {},
+          .broker = {getpid(), read_start_time(getpid())}};
+}
+
 /// Parks and leases every berth of the plan, or none.
-void Step::take(const NodePlan& plan) {
-  LeaseOwner owner{.job = record_.job,
-                   .step = record_.step,
-                   .uid = record_.uid,
-                   .user = caller_.user,
-                   .ranks = {},
-                   .broker = own_identity()};
+void Step::take(const NodePlan& plan, std::vector<Claim> claims) {
+  std::vector<HeldBerth> held = park(journal_, std::move(claims));
   try {
-    for (std::size_t i = 0; i < plan.berths.size(); ++i) {
-      owner.ranks.clear();
+    for (std::size_t i = 0; i < held.size(); ++i) {
+      LeaseOwner owner = make_owner();
       for (const RankPlan& rank : plan.ranks)
         if (rank.berth == i) owner.ranks.push_back(rank.rank);
-      berths_.emplace_back().held = park(journal_, plan.berths[i]);
-      lease(journal_, *berths_.back().held, owner);
+      lease(journal_, held[i], owner);
     }
   } catch (...) {
-    std::vector<HeldBerth> taken;
-    for (TakenBerth& berth : berths_)
-      if (berth.held) taken.push_back(std::move(*berth.held));
-    berths_.clear();
-    release(journal_, std::move(taken));
+    release(journal_, std::move(held));
     throw;
   }
+  for (HeldBerth& berth : held) berths_.emplace_back().held = std::move(berth);
   for (std::size_t i = 0; i < ranks_.size(); ++i) ranks_[i].berth = plan.ranks[i].berth;
   plan_ = plan;
 }

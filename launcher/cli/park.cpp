@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "launcher/broker/berth.hpp"
+#include "launcher/broker/parallel.hpp"
 #include "launcher/cli/verbs.hpp"
 #include "launcher/core/error.hpp"
 #include "launcher/system/policy_file.hpp"
@@ -18,12 +20,18 @@ namespace {
 struct Outcome {
   std::string id;
   std::string text;
-  std::string error;
+  std::optional<Error> error;
 };
 
 void report(const std::vector<Outcome>& outcomes, std::string_view done, GlobalOptions& options) {
   const auto failed =
-      std::count_if(outcomes.begin(), outcomes.end(), [](const Outcome& o) { return !o.error.empty(); });
+      std::count_if(outcomes.begin(), outcomes.end(), [](const Outcome& o) { return o.error.has_value(); });
+  for (const Outcome& outcome : outcomes) {
+    if (outcome.error)
+      fmt::print(stderr, "{}\n", outcome.error->render());
+    else if (!options.json)
+      fmt::print("{}  {}\n", outcome.id, outcome.text);
+  }
   if (failed > 0) options.exit_code = 1;
   if (!options.json) {
     fmt::print("{} of {} devices {}\n", outcomes.size() - static_cast<std::size_t>(failed), outcomes.size(), done);
@@ -31,23 +39,25 @@ void report(const std::vector<Outcome>& outcomes, std::string_view done, GlobalO
   }
   nlohmann::json devices = nlohmann::json::array();
   for (const Outcome& outcome : outcomes) {
-    devices.push_back({{"device", outcome.id}, {"ok", outcome.error.empty()}, {"text", outcome.text + outcome.error}});
+    const std::string text =
+        outcome.error ? fmt::format("{}: {}", outcome.error->what_text, outcome.error->why) : outcome.text;
+    devices.push_back({{"device", outcome.id}, {"ok", !outcome.error}, {"text", text}});
   }
   print_json(nlohmann::json{{"devices", devices}}.dump(2));
 }
 
-/// Does one thing to one device, says how it went, and goes on to the next whatever happens.
+/// Does one thing to each device, to several at once, whatever becomes of the others. `action(i)` returns the text.
 template <typename Action>
-Outcome attempt(const std::string& id, const GlobalOptions& options, const Action& action) {
-  Outcome outcome{id, {}, {}};
-  try {
-    outcome.text = action();
-    if (!options.json) fmt::print("{}  {}\n", id, outcome.text);
-  } catch (const Error& error) {
-    outcome.error = fmt::format("{}: {}", error.what_text, error.why);
-    fmt::print(stderr, "{}\n", error.render());
-  }
-  return outcome;
+void attempt_each(std::vector<Outcome>& outcomes, const Action& action) {
+  run_in_parallel(outcomes.size(), [&](std::size_t i) {
+    try {
+      outcomes[i].text = action(i);
+    } catch (const Error& error) {
+      outcomes[i].error = error;
+    } catch (const std::exception& error) {
+      outcomes[i].error = Error(ErrorCode::internal, fmt::format("cannot change {}", outcomes[i].id), error.what());
+    }
+  });
 }
 
 std::vector<const Pool*> choose_pools(const Policy& policy, const std::vector<std::string>& names, bool boot) {
@@ -78,24 +88,27 @@ void park_pools(const std::vector<std::string>& names, bool boot, GlobalOptions&
   Inventory inventory = read_inventory(options.sysfs_root, options.node);
   inventory.held = journal.held_devices(true);
   std::vector<Outcome> outcomes;
+  std::vector<Candidate> candidates;
   for (const Pool* pool : choose_pools(policy, names, boot)) {
-    const std::vector<Candidate> candidates = make_candidates(*pool, inventory);
-    if (candidates.empty()) {
-      outcomes.push_back(attempt(pool->name, options, [&]() -> std::string {
-        throw Error(ErrorCode::host, fmt::format("no device of pool \"{}\" exists on {}", pool->name, options.node),
-                    "none of its parents is there, or they have no VFs", "`berth devices` lists what there is");
-      }));
-    }
-    for (const Candidate& candidate : candidates) {
-      outcomes.push_back(attempt(candidate.berth.id, options, [&] {
-        if (!candidate.unusable.empty()) {
-          throw Error(ErrorCode::host, fmt::format("cannot park '{}'", candidate.berth.id), candidate.unusable);
-        }
-        park(journal, candidate.berth);
-        return fmt::format("parked as {}{}", candidate.berth.interface, address_text(candidate.berth));
-      }));
-    }
+    std::vector<Candidate> of_pool = make_candidates(*pool, inventory);
+    if (of_pool.empty())
+      outcomes.push_back(
+          {pool->name,
+           {},
+           Error(ErrorCode::host, fmt::format("no device of pool \"{}\" exists on {}", pool->name, options.node),
+                 "none of its parents is there, or they have no VFs", "`berth devices` lists what there is")});
+    std::move(of_pool.begin(), of_pool.end(), std::back_inserter(candidates));
   }
+  std::vector<Outcome> parked;
+  for (const Candidate& candidate : candidates) parked.push_back({candidate.berth.id, {}, {}});
+  attempt_each(parked, [&](std::size_t i) {
+    const BerthSpec& berth = candidates[i].berth;
+    if (!candidates[i].unusable.empty())
+      throw Error(ErrorCode::host, fmt::format("cannot park '{}'", berth.id), candidates[i].unusable);
+    park(journal, berth);
+    return fmt::format("parked as {}{}", berth.interface, address_text(berth));
+  });
+  std::move(parked.begin(), parked.end(), std::back_inserter(outcomes));
   report(outcomes, "parked", options);
 }
 
@@ -125,9 +138,8 @@ std::vector<std::string> choose_parked(const Journal& journal, const std::vector
 void unpark_devices(const std::vector<std::string>& names, bool all, GlobalOptions& options) {
   const Journal journal(options.state_directory);
   std::vector<Outcome> outcomes;
-  for (const std::string& id : choose_parked(journal, names, all)) {
-    outcomes.push_back(attempt(id, options, [&] { return unpark(journal, id); }));
-  }
+  for (const std::string& id : choose_parked(journal, names, all)) outcomes.push_back({id, {}, {}});
+  attempt_each(outcomes, [&](std::size_t i) { return unpark(journal, outcomes[i].id); });
   report(outcomes, "brought home", options);
 }
 

@@ -1,0 +1,13 @@
+// Several devices at once: most of the time that a device takes, somebody waits for the kernel or for a link.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+namespace berth {
+
+/// Runs `body(0)` to `body(count - 1)` in threads, and returns when all have ended. A body may change its thread's
+/// network namespace if it changes it back. `body` must not throw.
+void run_in_parallel(std::size_t count, const std::function<void(std::size_t)>& body);
+
+}  // namespace berth
