@@ -16,8 +16,8 @@ extern "C" {  // glibc 2.36 forgets to say so itself
 #include <algorithm>
 #include <cerrno>
 
-#include "launcher/broker/job_account.hpp"
 #include "launcher/broker/node_topology.hpp"
+#include "launcher/broker/slurm_job.hpp"
 #include "launcher/broker/step_socket.hpp"
 #include "launcher/image/rootfs.hpp"
 #include "launcher/system/mounts.hpp"
@@ -126,12 +126,20 @@ void Step::prepare() {
   const User user = read_user(record_.uid);
   home_ = user.home;
   caller_ = {.uid = record_.uid, .gid = record_.gid, .user = user.name, .groups = {}, .account = {}};
-  // Both may ask a server: only where a rule wants to know.
+  // All of this may ask a server: only where the policy wants to know.
   if (mentions(&AllowRule::groups)) {
     caller_.groups = read_group_names(record_.groups);
     caller_.groups.push_back(read_group_names({record_.gid}).front());
   }
-  if (mentions(&AllowRule::accounts)) caller_.account = read_job_account(record_.job, record_.slurm_conf);
+  const Request& request = record_.request;
+  const bool may_use_gres = request.net != NetScope::host && std::ranges::any_of(policy_.pools, [&](const Pool& pool) {
+                              return !pool.gres.empty() && (request.pool.empty() || request.pool == pool.name);
+                            });
+  if (mentions(&AllowRule::accounts) || may_use_gres) {
+    SlurmJob job = read_slurm_job(record_.job, record_.node, record_.slurm_conf);
+    caller_.account = std::move(job.account);
+    gres_ = std::move(job.gres);
+  }
   end_phase("policy");
   inventory_ = read_inventory("/", record_.node);
   inventory_.topology = read_node_topology(journal_);

@@ -85,6 +85,7 @@ class Step {
   Caller caller_;
   std::string home_;
   std::string working_directory_;
+  std::optional<std::vector<GresGrant>> gres_;
   Policy policy_;
   Inventory inventory_;  // without the leases, which only count under the node lock
   std::optional<OpenImage> image_;

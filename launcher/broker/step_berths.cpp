@@ -37,7 +37,8 @@ void Step::decide() {
                       .inventory = inventory_,
                       .caller = caller_,
                       .ranks = {},
-                      .job = record_.job};
+                      .job = record_.job,
+                      .gres = gres_};
       input.inventory.held = journal_.held_devices(true);
       for (const Rank& rank : ranks_) input.ranks.push_back({rank.rank, rank.record.cpus});
       const NodePlan plan = make_plan(input);

@@ -22,6 +22,7 @@ struct PlanOptions {
   std::vector<std::string> cpu_masks;
   std::string topology_path;
   std::string node_path;
+  std::string gres;
 };
 
 std::vector<CpuSet> parse_masks(const std::vector<std::string>& texts) {
@@ -94,6 +95,7 @@ void show_plan(PlanOptions plan_options, const GlobalOptions& options) {
   input.ranks = make_ranks(plan_options, node.cpus);
   input.inventory = std::move(node.inventory);
   input.caller = std::move(node.caller);
+  if (!plan_options.gres.empty()) input.gres = parse_gres(plan_options.gres);
   const NodePlan plan = make_plan(input);
   if (options.json) return print_json(to_json_value(plan).dump(2));
   print_plan(plan, options.verbose);
@@ -117,6 +119,11 @@ void add_plan_verb(CLI::App& app, GlobalOptions& options) {
   verb->add_option("--topology", plan->topology_path, "hwloc XML file to plan for, instead of this machine")
       ->type_name("FILE");
   add_node_option(app, *verb, plan->node_path);
+  verb->add_option(
+          "--gres", plan->gres,
+          "what Slurm gave the job here, as `scontrol --details show job` prints it: \"vf:2(IDX:0-1)\" (default: "
+          "no job)")
+      ->type_name("TEXT");
   add_request_options(*verb, plan->request);
   verb->footer(
       "Examples:\n"

@@ -177,6 +177,50 @@ std::size_t count_held(const PlanInput& input, const std::vector<Candidate>& can
   return count;
 }
 
+/// Those of `candidates` that Slurm gave the job, where Slurm counts the devices of the pool. A job that asked for none
+/// is refused, because Slurm would give its devices to others.
+std::vector<Candidate> choose_given(const PlanInput& input, const Pool& pool,
+                                    const std::vector<Candidate>& candidates) {
+  if (pool.gres.empty() || (!input.gres && input.job == 0)) return candidates;
+  const std::vector<GresGrant> none;
+  const std::vector<GresGrant>& grants = input.gres ? *input.gres : none;
+  const auto grant = std::ranges::find(grants, pool.gres, &GresGrant::name);
+  const std::string what =
+      fmt::format("cannot give {} a device from pool \"{}\"", ranks_text(input.ranks.size()), pool.name);
+  if (grant == grants.end() || grant->count == 0) {
+    throw Error(
+        ErrorCode::usage, what,
+        fmt::format("Slurm counts its devices as generic resource \"{}\", and the job asked for none of it on {}",
+                    pool.gres, input.inventory.host),
+        fmt::format("submit the job with --gres={}:N, N devices on each node", pool.gres));
+  }
+  if (!grant->indexes) {
+    throw Error(ErrorCode::host, what,
+                fmt::format("Slurm says that it gave the job {} of \"{}\", but not which", devices_text(grant->count),
+                            pool.gres),
+                "administrator: use the lines that `berth gres` prints in gres.conf; File= makes Slurm number devices");
+  }
+  std::vector<Candidate> given;
+  for (const unsigned index : grant->indexes->to_vector()) {
+    if (index >= candidates.size()) {
+      throw Error(ErrorCode::host, what,
+                  fmt::format("Slurm gave the job device {} of \"{}\", and {} has only {}", index, pool.gres,
+                              input.inventory.host, devices_text(candidates.size())),
+                  "administrator: compare gres.conf with what `berth gres` prints on the node");
+    }
+    given.push_back(candidates[index]);
+  }
+  const bool shared = input.request.share || input.request.net == NetScope::node;
+  if (!shared && given.size() < input.ranks.size()) {
+    throw Error(ErrorCode::usage, what,
+                fmt::format("Slurm gave the job {} of \"{}\" on {}", devices_text(given.size()), pool.gres,
+                            input.inventory.host),
+                fmt::format("submit the job with --gres={}:{}, or let ranks share devices (--rdma-share)", pool.gres,
+                            input.ranks.size()));
+  }
+  return given;
+}
+
 /// The devices that the ranks are to be placed on, or an Error that says what stands in the way.
 std::vector<const Candidate*> choose_devices(const PlanInput& input, const PoolGrant& grant,
                                              const std::vector<Candidate>& candidates,
@@ -238,11 +282,12 @@ NodePlan make_plan(const PlanInput& input) {
   const PoolGrant grant = choose_pool(input.policy, input.caller, input.request);
   plan.pool = grant.pool->name;
   const std::vector<Candidate> candidates = make_candidates(*grant.pool, input.inventory);
-  const std::vector<const Candidate*> devices = choose_devices(input, grant, candidates, allowed);
+  const std::vector<Candidate> given = choose_given(input, *grant.pool, candidates);
+  const std::vector<const Candidate*> devices = choose_devices(input, grant, given, allowed);
   const bool may_share = input.request.share || input.request.net == NetScope::node;
   const auto placement =
       choose_placement(make_problem(topology, allowed, devices, may_share ? Shortage::share : Shortage::fail));
-  if (!placement) throw_too_few(input, *grant.pool, candidates, input.ranks.size());
+  if (!placement) throw_too_few(input, *grant.pool, given, input.ranks.size());
 
   std::map<std::size_t, std::size_t> berth_of_device;
   for (std::size_t i = 0; i < input.ranks.size(); ++i) {
@@ -256,9 +301,12 @@ NodePlan make_plan(const PlanInput& input) {
   for (const Candidate& candidate : candidates) {
     const bool taken = std::any_of(plan.berths.begin(), plan.berths.end(),
                                    [&](const BerthSpec& berth) { return berth.id == candidate.berth.id; });
-    if (!taken)
-      plan.rejected.push_back(
-          {candidate.berth.id, candidate.unusable.empty() ? "free, not needed" : candidate.unusable});
+    if (taken) continue;
+    const bool is_given =
+        std::ranges::any_of(given, [&](const Candidate& each) { return each.berth.id == candidate.berth.id; });
+    plan.rejected.push_back({candidate.berth.id, !candidate.unusable.empty() ? candidate.unusable
+                                                 : is_given                  ? "free, not needed"
+                                                                             : "Slurm did not give it to this job"});
   }
   return plan;
 }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/core/gres.hpp"
 #include "launcher/core/inventory.hpp"
 #include "launcher/core/policy.hpp"
 #include "launcher/core/request.hpp"
@@ -24,8 +25,9 @@ struct PlanInput {
   Policy policy;
   Inventory inventory;
   Caller caller;
-  std::vector<LocalRank> ranks;  ///< in local order: position = local rank
-  std::uint32_t job = 0;         ///< what its other steps hold counts against max_devices; 0: no job
+  std::vector<LocalRank> ranks;                  ///< in local order: position = local rank
+  std::uint32_t job = 0;                         ///< what its other steps hold counts against max_devices; 0: no job
+  std::optional<std::vector<GresGrant>> gres{};  ///< what Slurm gave the job on this node; empty: Slurm was not asked
 };
 
 /// A device in its netns, as it has to be when a rank enters. Enough to park it and to recognise it later.

@@ -68,7 +68,8 @@ struct Pool {
   std::optional<unsigned> mtu;     ///< bytes; empty: the parent's
   std::vector<IpPrefix> gateways;  ///< default routes through these addresses; usually none on a fabric
   RdmaSettings rdma;
-  VfPolicy vf;  ///< sriov only
+  VfPolicy vf;       ///< sriov only
+  std::string gres;  ///< Slurm's generic resource that counts the devices; empty: Slurm does not know them
   bool operator==(const Pool&) const = default;
 };
 

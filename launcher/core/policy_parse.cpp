@@ -197,6 +197,14 @@ Pool parse_pool(PolicySection section) {
     }
     pool.interface = interface->text;
   }
+  if (const auto gres = section.string("gres")) {
+    // Slurm reads ':', ',' and '(' itself, and "none" as nothing.
+    if (!is_pool_name(gres->text) || gres->text == "none") {
+      section.refuse(gres->where, fmt::format("'{}' is not a name for a generic resource of Slurm", gres->text),
+                     "use up to 64 letters, digits, '.', '_' and '-', starting with a letter or digit: gres = \"vf\"");
+    }
+    pool.gres = gres->text;
+  }
   parse_addresses(section, pool);
 
   const auto& ranges = pool.addresses.ranges;
@@ -348,13 +356,19 @@ Policy parse_policy(std::string_view text, const std::string& source) {
   policy.source = source;
   std::vector<std::string> names;
   std::vector<std::string> pool_keys = {"name",      "kind",  "parents", "berths",   "park", "interface",
-                                        "addresses", "nodes", "mtu",     "gateways", "vf"};
+                                        "addresses", "nodes", "mtu",     "gateways", "vf",   "gres"};
   for (std::string& key : rdma_keys()) pool_keys.push_back(std::move(key));
   for (const PolicySection& section : root.sections("pool", pool_keys)) {
     policy.pools.push_back(parse_pool(section));
     const std::string& name = policy.pools.back().name;
     if (std::find(names.begin(), names.end(), name) != names.end()) {
       section.refuse("name", fmt::format("there is another pool \"{}\"", name), "give each pool its own name");
+    }
+    for (auto other = policy.pools.begin(); other + 1 != policy.pools.end(); ++other) {
+      if (policy.pools.back().gres.empty() || other->gres != policy.pools.back().gres) continue;
+      section.refuse("gres",
+                     fmt::format("pool \"{}\" has the generic resource \"{}\" already", other->name, other->gres),
+                     "give each pool its own: Slurm's numbers are positions in one pool");
     }
     names.push_back(name);
   }

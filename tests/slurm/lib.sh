@@ -120,7 +120,7 @@ finish() {
 
 # --- Berth on the cluster ---------------------------------------------------------------------------------------------
 
-readonly policy_head='version = 1
+policy_head='version = 1
 [[pool]]
 name = "fabric"
 kind = "macvlan"
@@ -135,7 +135,7 @@ start_berth_cluster() {
   [[ -e ${BERTH_PLUGIN:-} && -e ${BERTH_BROKER:-} && -e ${BERTH_CLI:-} ]] ||
     skip "needs BERTH_PLUGIN, BERTH_BROKER and BERTH_CLI (ctest sets them)"
   mkdir -p "$work/bin"
-  install -m 755 "$BERTH_PLUGIN" "$BERTH_BROKER" "$BERTH_CLI" "$work/bin/"
+  install -m 755 "$BERTH_PLUGIN" "$(dirname "$BERTH_PLUGIN")/berth-slurm-job" "$BERTH_BROKER" "$BERTH_CLI" "$work/bin/"
   policy=$work/policy.toml tiny=$work/tiny.sqsh
   printf '%s\nberths = %s\n[images]\npaths = ["%s"]\n' "$policy_head" "$berths" "$work" >"$policy"
   "$slurm_tests/../../images/build" tiny "$tiny" >/dev/null

@@ -423,3 +423,17 @@ link_state = "enable"
   CHECK_THAT(refusal(kPool + "[pool.vf]\n" + text), ContainsSubstring(message));
   CHECK_THAT(refusal(kMacvlan + "[pool.vf]\ntrust = true\n"), ContainsSubstring("only pools with kind = \"sriov\""));
 }
+
+TEST_CASE("A pool may be a generic resource of Slurm, and each one's own", "[policy_parse]") {
+  const std::string pool = "[[pool]]\nname = \"{}\"\nkind = \"sriov\"\nparents = [\"eth2\"]\n";
+  const auto named = [&](const std::string& name, const std::string& gres) {
+    std::string text = pool;
+    return text.replace(text.find("{}"), 2, name) + "gres = \"" + gres + "\"\n";
+  };
+  CHECK(parse(kHeader + named("fast", "vf")).pools[0].gres == "vf");
+  CHECK(parse(kHeader + named("fast", "vf") + named("slow", "vf2")).pools[1].gres == "vf2");
+  CHECK_THAT(refusal(kHeader + named("fast", "vf") + named("slow", "vf")),
+             ContainsSubstring("pool \"fast\" has the generic resource \"vf\" already"));
+  for (const char* name : {"vf:2", "vf,x", "none", "v f", "-vf"})
+    CHECK_THAT(refusal(kHeader + named("fast", name)), ContainsSubstring("not a name for a generic resource"));
+}

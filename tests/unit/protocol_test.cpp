@@ -6,7 +6,6 @@
 
 #include <catch2/catch_test_macros.hpp>
 
-#include "launcher/broker/job_account.hpp"
 #include "launcher/broker/relay.hpp"
 
 namespace berth {
@@ -86,13 +85,6 @@ TEST_CASE("the port of a PMIx server is read from its URI, and only from a loopb
   CHECK_FALSE(parse_pmix_port("pmix-server.4711;tcp4://127.0.0.1:0"));
   CHECK_FALSE(parse_pmix_port("pmix-server.4711;tcp4://127.0.0.1:99999"));
   CHECK_FALSE(parse_pmix_port(""));
-}
-
-TEST_CASE("the account of a job is what scontrol says") {
-  CHECK(parse_job_account("JobId=7 JobName=x UserId=a(1) Account=proj QOS=normal JobState=RUNNING\n") == "proj");
-  CHECK(parse_job_account("JobId=7 Account=(null) QOS=normal\n").empty());
-  CHECK(parse_job_account("JobId=7 Account=last\n") == "last");
-  CHECK(parse_job_account("slurm_load_jobs error\n").empty());
 }
 
 }  // namespace

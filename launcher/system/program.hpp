@@ -1,0 +1,19 @@
+// Asking another program.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace berth {
+
+/// Runs `arguments` (the first is the program, looked up in the system's directories only) without a shell, with no
+/// other environment than PATH, LC_ALL and `variables` ("NAME=VALUE"), and returns what it wrote to standard output;
+/// its standard error is discarded. nullopt if it could not be run, failed, or took longer than `patience`: then it is
+/// killed. Throws Error{host} if not even fork() works.
+std::optional<std::string> read_program_output(const std::vector<std::string>& arguments,
+                                               const std::vector<std::string>& variables,
+                                               std::chrono::milliseconds patience);
+
+}  // namespace berth
