@@ -52,6 +52,12 @@ CpuSet cores_of(const Topology& topology, const CpuSet& cpus) {
   return cores;
 }
 
+/// What exists as long as the device can be made or moved, whether or not it is parked.
+std::string file_of(const BerthSpec& berth) {
+  if (berth.pci) return "/sys/bus/pci/devices/" + to_string(*berth.pci);
+  return (berth.kind == PoolKind::host ? "/sys/class/infiniband/" : "/sys/class/net/") + berth.parent;
+}
+
 /// So that no line of gres.conf becomes longer than people can read.
 constexpr std::size_t kMostFiles = 8;
 
@@ -83,8 +89,7 @@ std::vector<GresGrant> parse_gres(std::string_view text) {
 std::vector<GresLine> make_gres_lines(const Pool& pool, const Inventory& inventory) {
   std::vector<GresLine> lines;
   for (const Candidate& device : make_candidates(pool, inventory)) {
-    std::string file = device.berth.pci ? "/sys/bus/pci/devices/" + to_string(*device.berth.pci)
-                                        : "/sys/class/net/" + device.berth.parent;
+    std::string file = file_of(device.berth);
     CpuSet cores = cores_of(inventory.topology, device.local_cpus);
     if (lines.empty() || lines.back().cores != cores || lines.back().files.size() == kMostFiles)
       lines.push_back({pool.gres, {}, std::move(cores)});
