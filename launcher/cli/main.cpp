@@ -62,6 +62,7 @@ int main(int argc, char** argv) {
   berth::add_unpark_verb(app, options);
   berth::add_leases_verb(app, options);
   berth::add_repair_verb(app, options);
+  berth::add_doctor_verb(app, options);
   berth::add_gres_verb(app, options);
   berth::add_version_verb(app, options);
   app.footer(

@@ -9,6 +9,7 @@ namespace berth {
 
 void add_capture_verb(CLI::App& app, GlobalOptions& options);
 void add_devices_verb(CLI::App& app, GlobalOptions& options);
+void add_doctor_verb(CLI::App& app, GlobalOptions& options);
 void add_gres_verb(CLI::App& app, GlobalOptions& options);
 void add_leases_verb(CLI::App& app, GlobalOptions& options);
 void add_park_verb(CLI::App& app, GlobalOptions& options);

@@ -140,6 +140,32 @@ check "with its place" says "$err" 'cut.json:[0-9]+:[0-9]+: '
 run "$berth" plan --node n2
 check "a name in its place fails" says "$err" "--node-name"
 
+sed '/^name = "fast"/a gres = "vf"' "$work/policy.toml" >"$work/counted.toml"
+counted=("${node[@]}" --policy "$work/counted.toml")
+run "$berth" gres "${node[@]}"
+check "a policy that counts nothing has no lines for Slurm" says "$err" 'no pool with the key .gres.'
+run "$berth" gres "${counted[@]}"
+check "gres prints gres.conf" says "$out" \
+  '^NodeName=n2 Name=vf File=/sys/bus/pci/devices/0000:3b:00.2,/sys/bus/pci/devices/0000:3b:00.3'
+check "and slurm.conf" says "$out" '^NodeName=n2 Gres=vf:2'
+run "$berth" gres "${counted[@]}" --json
+check "in JSON too" says "$out" '"count": 2'
+run "$berth" plan "${counted[@]}" -n 1 --gres='vf:1(IDX:0)'
+check "a plan takes what Slurm gave" says "$out" '^0 +0000:3b:00.2'
+run "$berth" plan "${counted[@]}" -n 1 --gres='gpu:1(IDX:0)'
+check "and nothing else" says "$err" 'submit the job with --gres=vf:N'
+
+run "$berth" doctor "${node[@]}"
+check "doctor finds fault with a policy that anybody can replace" says "$out" '^error +policy'
+check "says why and how to mend it" says "$out" '^ +fix: chmod go-w'
+check "and with a VF that is not to be had" says "$out" '^warning  pools    1 of 2 devices of pool "fast" cannot be used: 0000:3b:00.3'
+check "which is an error for monitoring" test "$code" = 2
+run "$berth" doctor "${node[@]}" --json
+check "in JSON too, with the same exit code" test "$code" = 2
+check "and the worst" says "$out" '"severity": "error"'
+run "$berth" doctor --policy "$work/none.toml"
+check "no policy, nothing works" says "$out" '^error +policy +no policy file'
+
 run "$berth" leases --state "$work/state"
 check "nothing is leased" says "$out" 'no device is parked'
 run "$berth" unpark --state "$work/state"

@@ -2,7 +2,7 @@
 _berth() {
   local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} verb='' i
   local global='--policy --state --node-name --sysfs --json --verbose --help --version'
-  local verbs='devices leases park plan policy repair unpark version'
+  local verbs='devices doctor gres leases park plan policy repair unpark version'
 
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
@@ -20,14 +20,14 @@ _berth() {
     --state | --sysfs | --workdir) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
     --pin) mapfile -t COMPREPLY < <(compgen -W 'off cpus cpus+mem' -- "$word"); return ;;
     --net) mapfile -t COMPREPLY < <(compgen -W 'rank node host' -- "$word"); return ;;
-    --node-name | --pool | --mount | --env | --wait | --ranks | -n | --cpu-mask | --job) return ;;
+    --node-name | --pool | --mount | --env | --wait | --ranks | -n | --cpu-mask | --gres | --job) return ;;
   esac
 
   local words=''
   case $verb in
     '') words="$verbs $global" ;;
     plan)
-      words="--ranks --cpu-mask --topology --container --pool --mount --env --workdir --pin --net --share --wait $global"
+      words="--ranks --cpu-mask --gres --topology --container --pool --mount --env --workdir --pin --net --share --wait $global"
       if [[ $word != -* ]]; then
         compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return

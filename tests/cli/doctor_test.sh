@@ -1,0 +1,76 @@
+#!/bin/bash
+# berth doctor on macvlan devices in namespaces of this test's own: a good node, and what dead processes leave. Needs
+# root; 77 means skipped.
+# Usage: doctor_test.sh PATH_OF_BERTH
+set -u
+if ((EUID != 0)); then
+  echo "skipped: needs root"
+  [[ -z ${BERTH_TESTS_MUST_RUN:-} ]] || exit 1
+  exit 77
+fi
+if [[ ${BERTH_TEST_INSIDE:-} != 1 ]]; then
+  exec env BERTH_TEST_INSIDE=1 unshare --net --mount --propagation private "$0" "$@"
+fi
+# shellcheck source=tests/cli/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+berth=$1
+mount -t sysfs sysfs /sys
+mount -t tmpfs -o mode=755 tmpfs /run # goes with the namespace: root's all the way up, as the policy file wants it
+ip link add port0 type veth peer name wire0
+ip link set port0 up
+ip link set wire0 up
+mkdir -m 755 /run/images
+cat >/run/policy.toml <<'TOML'
+version = 1
+
+[[pool]]
+name = "fast"
+kind = "macvlan"
+parents = ["port0"]
+berths = 3
+addresses = ["10.77.0.0/16"]
+nodes = "n[1-4]"
+
+[images]
+paths = ["/run/images"]
+TOML
+chmod 644 /run/policy.toml
+node=(--policy /run/policy.toml --state /run/berth --node-name n2)
+# About Slurm this test says nothing: the machine may have one or not.
+doctor() { run "$berth" doctor "${node[@]}"; }
+complaints() { grep -E '^(note|warning|error)' <<<"$out" | grep -vE '^[a-z]+ +(slurm|plugin|pmix|limits) '; }
+
+doctor
+check "a good node: nothing but Slurm to complain about" test -z "$(complaints)"
+for name in view kernel modules iommu rdma policy pools vfs images gres leases; do
+  check "says that it looked at: $name" says "$out" "^ok +$name "
+done
+check "changes nothing" test ! -e /run/berth
+
+run "$berth" park "${node[@]}"
+doctor
+check "parked devices are fine" says "$out" '^ok +leases +3 devices parked or leased, 0 of them leased$'
+sed -i 's/"phase": "parked"/"phase": "leased"/' /run/berth/leases/port0.mv0
+touch /run/berth/locks/port9.mv9
+doctor
+check "a lease that nobody holds" says "$out" '^warning +leases +device port0.mv0 was left behind$'
+check "a lock file without a device" says "$out" '^note +leases +traces of port9.mv9 are left$'
+check "are a warning, unless Slurm is worse" test "$code" -ge 1
+run setpriv --reuid=65534 --regid=65534 --clear-groups "$berth" doctor "${node[@]}"
+check "an ordinary user is told that he does not see all" says "$out" '^note +view +not all could be looked at$'
+check "and does not see who holds locks" test "$(grep -c 'left behind' <<<"$out")" = 0
+run "$berth" repair "${node[@]}"
+doctor
+check "repair mends both" test -z "$(complaints)"
+
+ip link set port0 down
+doctor
+check "a link that is down" says "$out" '^ +why: link of port0 is down$'
+check "is an error, for nothing is left" test "$code" = 2
+ip link set port0 up
+chmod 777 /run/images
+sed -i 's/n\[1-4\]/m[1-4]/' /run/policy.toml
+doctor
+check "a node without addresses" says "$out" "^error +pools +no address"
+run "$berth" unpark --all "${node[@]}"
+finish
