@@ -12,9 +12,9 @@ bool any_pool(const NodeFacts& facts, bool (*is)(const Pool&)) {
   return facts.policy.policy && std::ranges::any_of(facts.policy.policy->pools, is);
 }
 
-Available availability(const NodeFacts& facts, const std::string& feature) {
+std::optional<Available> availability(const NodeFacts& facts, const std::string& feature) {
   const auto found = facts.kernel.features.find(feature);
-  return found == facts.kernel.features.end() ? Available::no : found->second;
+  return found == facts.kernel.features.end() ? std::nullopt : std::optional(found->second);
 }
 
 }  // namespace
@@ -70,11 +70,10 @@ Findings check_modules(const NodeFacts& facts) {
   Findings findings;
   std::vector<std::string> present;
   for (const Need& need : needs) {
-    const Available available = availability(facts, need.feature);
-    if (available != Available::no) present.emplace_back(need.feature);
-    if (!need.is_needed || available == Available::yes) continue;
-    if (available == Available::loadable)
-      continue;  // the kernel loads file systems and link kinds when they are asked for
+    const auto available = availability(facts, need.feature);
+    if (available && *available != Available::no) present.emplace_back(need.feature);
+    // What can be loaded is: the kernel does it when a file system or a kind of link is asked for.
+    if (!need.is_needed || available != Available::no) continue;
     findings.push_back({Severity::error, fmt::format("the kernel has no {}", need.feature),
                         fmt::format("it is needed for {}", need.purpose),
                         fmt::format("install the module {} for Linux {}", need.feature, facts.kernel.release)});
@@ -86,7 +85,10 @@ Findings check_modules(const NodeFacts& facts) {
                           "programs find no RDMA device without it",
                           fmt::format("modprobe {0}; echo {0} > /etc/modules-load.d/berth.conf", module)});
   if (findings.empty())
-    findings.push_back({Severity::ok, fmt::format("there are {}", fmt::join(present, ", ")), "", ""});
+    findings.push_back({Severity::ok,
+                        present.empty() ? std::string("the kernel does not list its modules")
+                                        : fmt::format("there are {}", fmt::join(present, ", ")),
+                        "", ""});
   return findings;
 }
 

@@ -63,14 +63,14 @@ Findings check_slurm(const NodeFacts& facts) {
     findings.push_back(
         {Severity::note, fmt::format("Slurm runs no {}", script),
          "what a killed step leaves is then repaired by the next step only",
-         fmt::format("{}=LIBEXECDIR/berth/{} in slurm.conf", script, script[0] == 'P' ? "prolog" : "epilog")});
+         fmt::format("{}=" BERTH_LIBEXECDIR "/{} in slurm.conf", script, script[0] == 'P' ? "prolog" : "epilog")});
   }
   return findings;
 }
 
 Findings check_plugin(const NodeFacts& facts) {
   const SlurmFacts& slurm = facts.slurm;
-  const std::string line = "required LIBDIR/slurm/spank_berth.so";
+  const std::string line = "required " BERTH_PLUGIN_PATH;
   if (!slurm.plugstack_is_readable)
     return {{Severity::error, fmt::format("there is no {}", slurm.plugstack_path), "srun then has no option of Berth",
              fmt::format("write it, with the line: {}", line)}};
@@ -89,6 +89,7 @@ Findings check_plugin(const NodeFacts& facts) {
 }
 
 Findings check_pmix(const NodeFacts& facts) {
+  if (facts.slurm.configuration.empty()) return {};  // nobody says where its plugins are
   if (facts.slurm.has_pmix) return {{Severity::ok, "Slurm has a plugin for PMIx", "", ""}};
   return {{Severity::note, "Slurm has no plugin for PMIx", "no mpi_pmix.so is in its PluginDir",
            "install it for srun --mpi=pmix, which Open MPI needs; --mpi=pmi2 works without"}};

@@ -76,6 +76,8 @@ KernelFacts read_kernel() {
     const bool is_there = has_word(file_systems, feature) || root.exists(fmt::format("sys/module/{}", feature)) ||
                           lists_module(builtin, feature) ||
                           (feature == std::string("loop") && root.exists("dev/loop-control"));
+    // A kernel without a list of its modules may have everything built in.
+    if (!is_there && builtin.empty() && loadable.empty()) continue;
     kernel.features[feature] = is_there                          ? Available::yes
                                : lists_module(loadable, feature) ? Available::loadable
                                                                  : Available::no;

@@ -19,7 +19,7 @@ enum class Available { no, loadable, yes };
 struct KernelFacts {
   std::string release;                                  ///< as uname says
   std::vector<std::string> missing_calls;               ///< of the system calls that Berth makes
-  std::map<std::string, Available> features;            ///< file systems and modules, by the kernel's name
+  std::map<std::string, Available> features;            ///< file systems and modules; absent: unknown
   std::optional<std::uint64_t> max_network_namespaces;  ///< /proc/sys/user; empty: unknown
   bool has_iommu = false;
 };

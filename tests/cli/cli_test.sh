@@ -141,7 +141,7 @@ run "$berth" plan --node n2
 check "a name in its place fails" says "$err" "--node-name"
 
 sed '/^name = "fast"/a gres = "vf"' "$work/policy.toml" >"$work/counted.toml"
-counted=("${node[@]}" --policy "$work/counted.toml")
+counted=("${node[@]/#$work\/policy.toml/$work/counted.toml}")
 run "$berth" gres "${node[@]}"
 check "a policy that counts nothing has no lines for Slurm" says "$err" 'no pool with the key .gres.'
 run "$berth" gres "${counted[@]}"

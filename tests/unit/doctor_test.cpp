@@ -95,7 +95,7 @@ TEST_CASE("What the kernel lacks", "[doctor]") {
   check_complaint("error modules: the kernel has no squashfs", "install the module",
                   [](NodeFacts& facts) { facts.kernel.features["squashfs"] = Available::no; });
   check_complaint("error modules: the kernel has no macvlan", "kind = \"macvlan\"",
-                  [](NodeFacts& facts) { facts.kernel.features.erase("macvlan"); });
+                  [](NodeFacts& facts) { facts.kernel.features["macvlan"] = Available::no; });
   check_complaint("note iommu: the IOMMU is off", "intel_iommu=on",
                   [](NodeFacts& facts) { facts.kernel.has_iommu = false; });
   NodeFacts loadable = healthy_node();
