@@ -10,7 +10,6 @@
 #include "launcher/core/error.hpp"
 #include "launcher/core/xml_text.hpp"
 #include "launcher/system/affinity.hpp"
-#include "launcher/system/fd.hpp"
 #include "launcher/system/policy_file.hpp"
 #include "launcher/system/topology.hpp"
 
@@ -33,10 +32,8 @@ Capture read_capture(const GlobalOptions& options) {
 
 void capture_node(const std::string& path, const GlobalOptions& options) {
   const Capture capture = read_capture(options);
-  const std::string text = to_json_text(capture);
-  if (path == "-") return fmt::print("{}", text);
-  constexpr unsigned kMode = 0644;
-  write_file_atomically(path, text, kMode);
+  write_output(path, to_json_text(capture));
+  if (path == "-") return;
   fmt::print("{}: node {}, {} network interfaces, {} VFs, {}\n", path, capture.inventory.host,
              capture.inventory.net_devices.size(), capture.inventory.virtual_functions.size(),
              capture.policy ? "policy" : "no policy");

@@ -96,7 +96,7 @@ nlohmann::json to_json_value(const Inventory& inventory, const PoolDevices& pool
 }
 
 void show_devices(const std::string& node_path, const GlobalOptions& options) {
-  const auto [inventory, cpus, policy, caller] = read_shown_node(node_path, options);
+  const auto [inventory, functions, cpus, policy, caller] = read_shown_node(node_path, options);
   std::vector<PoolDevices> pools;
   if (policy) {
     for (const Pool& pool : policy->pools) pools.push_back(read_pool(pool, inventory));

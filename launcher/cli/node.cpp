@@ -35,6 +35,7 @@ ShownNode read_captured_node(const std::string& path, const GlobalOptions& optio
   ShownNode node;
   node.inventory = std::move(capture.inventory);
   node.inventory.topology = parse_topology_xml(capture.hwloc_xml, source + " (hwloc)");
+  node.functions = parse_hwloc_xml(capture.hwloc_xml, source + " (hwloc)").functions;
   node.cpus = capture.cpus;
   node.caller.user = "the capturing user";
   if (options.policy_path != kPolicyPath) {
@@ -53,9 +54,10 @@ void add_node_option(CLI::App& app, CLI::App& verb, std::string& path) {
   for (const char* live : {"--node-name", "--state", "--sysfs"}) node->excludes(app.get_option(live));
 }
 
-ShownNode read_shown_node(const std::string& captured_path, const GlobalOptions& options) {
+ShownNode read_shown_node(const std::string& captured_path, const GlobalOptions& options, bool with_pci) {
   if (!captured_path.empty()) return read_captured_node(captured_path, options);
-  return {read_node(options), read_affinity(), read_policy_to_show(options), read_caller()};
+  auto functions = with_pci ? parse_hwloc_xml(read_topology_xml(), "hwloc").functions : std::vector<PciFunction>{};
+  return {read_node(options), std::move(functions), read_affinity(), read_policy_to_show(options), read_caller()};
 }
 
 const Policy& require_policy(const ShownNode& node, const std::string& captured_path) {

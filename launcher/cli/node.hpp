@@ -4,8 +4,10 @@
 #include <CLI/CLI.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "launcher/cli/options.hpp"
+#include "launcher/core/hwloc_xml.hpp"
 #include "launcher/core/inventory.hpp"
 #include "launcher/core/policy.hpp"
 #include "launcher/core/values.hpp"
@@ -14,9 +16,10 @@ namespace berth {
 
 struct ShownNode {
   Inventory inventory;
-  CpuSet cpus;                   ///< what ranks may use unless told otherwise
-  std::optional<Policy> policy;  ///< empty: the node has none, and none was named
-  Caller caller;                 ///< on a captured node: nobody in particular, its policy knows what was allowed
+  std::vector<PciFunction> functions;  ///< its PCI tree, if asked for
+  CpuSet cpus;                         ///< what ranks may use unless told otherwise
+  std::optional<Policy> policy;        ///< empty: the node has none, and none was named
+  Caller caller;                       ///< on a captured node: nobody in particular, its policy knows what was allowed
 };
 
 /// Adds --node FILE to a verb. `path` stays empty without it.
@@ -24,7 +27,7 @@ void add_node_option(CLI::App& app, CLI::App& verb, std::string& path);
 
 /// `captured_path` empty: this machine, as `options` says. Else that file, or standard input ("-"); a policy that
 /// `options` names takes the place of the captured one. Throws Error.
-ShownNode read_shown_node(const std::string& captured_path, const GlobalOptions& options);
+ShownNode read_shown_node(const std::string& captured_path, const GlobalOptions& options, bool with_pci = false);
 
 /// The policy of `node`. Throws Error{policy} if there is none.
 const Policy& require_policy(const ShownNode& node, const std::string& captured_path);

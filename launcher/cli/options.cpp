@@ -8,6 +8,7 @@
 
 #include "launcher/broker/journal.hpp"
 #include "launcher/core/error.hpp"
+#include "launcher/system/fd.hpp"
 #include "launcher/system/policy_file.hpp"
 #include "launcher/system/sysfs.hpp"
 #include "launcher/system/topology.hpp"
@@ -86,6 +87,12 @@ Inventory read_node(const GlobalOptions& options) {
   // Only root can look at locks; others see a lease whose holder was killed as held until somebody repairs it.
   inventory.held = Journal(options.state_directory).held_devices(geteuid() == 0);
   return inventory;
+}
+
+void write_output(const std::string& path, std::string_view text) {
+  constexpr unsigned kMode = 0644;
+  if (path == "-") return fmt::print("{}", text);
+  write_file_atomically(path, text, kMode);
 }
 
 void print_json(std::string_view text) { fmt::print("{}\n", text); }

@@ -34,6 +34,9 @@ std::optional<Policy> read_policy_to_show(const GlobalOptions& options);
 /// The node as it is now: topology, sysfs and journal.
 Inventory read_node(const GlobalOptions& options);
 
+/// Writes a file that the user named, whole or not at all; "-" is standard output.
+void write_output(const std::string& path, std::string_view text);
+
 /// Prints the JSON text of a verb's answer.
 void print_json(std::string_view text);
 

@@ -10,6 +10,7 @@
 #include "launcher/cli/verbs.hpp"
 #include "launcher/core/error.hpp"
 #include "launcher/core/plan_json.hpp"
+#include "launcher/core/plan_svg.hpp"
 #include "launcher/system/topology.hpp"
 
 namespace berth {
@@ -23,6 +24,7 @@ struct PlanOptions {
   std::string topology_path;
   std::string node_path;
   std::string gres;
+  std::string svg_path;
 };
 
 std::vector<CpuSet> parse_masks(const std::vector<std::string>& texts) {
@@ -84,7 +86,7 @@ void show_plan(PlanOptions plan_options, const GlobalOptions& options) {
     }
     apply_option(request, "container", plan_options.image);
   }
-  ShownNode node = read_shown_node(plan_options.node_path, options);
+  ShownNode node = read_shown_node(plan_options.node_path, options, !plan_options.svg_path.empty());
   if (!plan_options.topology_path.empty()) {
     node.inventory.topology = read_topology_file(plan_options.topology_path);
     node.cpus = node.inventory.topology.cpus;
@@ -97,6 +99,9 @@ void show_plan(PlanOptions plan_options, const GlobalOptions& options) {
   input.caller = std::move(node.caller);
   if (!plan_options.gres.empty()) input.gres = parse_gres(plan_options.gres);
   const NodePlan plan = make_plan(input);
+  if (!plan_options.svg_path.empty())
+    write_output(plan_options.svg_path, make_plan_svg(input.inventory, node.functions, plan));
+  if (plan_options.svg_path == "-") return;
   if (options.json) return print_json(to_json_value(plan).dump(2));
   print_plan(plan, options.verbose);
 }
@@ -124,6 +129,9 @@ void add_plan_verb(CLI::App& app, GlobalOptions& options) {
           "what Slurm gave the job here, as `scontrol --details show job` prints it: \"vf:2(IDX:0-1)\" (default: "
           "no job)")
       ->type_name("TEXT");
+  verb->add_option("--svg", plan->svg_path,
+                   "draw the node and the plan to this file (-: standard output, nothing else)")
+      ->type_name("FILE");
   add_request_options(*verb, plan->request);
   verb->footer(
       "Examples:\n"

@@ -165,6 +165,11 @@ check "in JSON too, with the same exit code" test "$code" = 2
 check "and the worst" says "$out" '"severity": "error"'
 run "$berth" doctor --policy "$work/none.toml"
 check "no policy, nothing works" says "$out" '^error +policy +no policy file'
+run "$berth" plan --node "$work/n2.json" -n 3 --pool slow --svg "$work/plan.svg"
+check "a plan is drawn" test "$code" = 0
+check "as XML" python3 -c 'import sys, xml.dom.minidom as x; x.parse(sys.argv[1])' "$work/plan.svg"
+run "$berth" plan --node "$work/n2.json" -n 3 --pool slow --svg -
+check "the same on standard output" test "$out" = "$(<"$work/plan.svg")"
 
 run "$berth" leases --state "$work/state"
 check "nothing is leased" says "$out" 'no device is parked'
