@@ -243,8 +243,7 @@ std::vector<Candidate> sriov_candidates(const Pool& pool, const Inventory& inven
       candidate.speed_mbps = pf_netdev == nullptr ? 0 : pf_netdev->speed_mbps;
       const HeldDevice* held = find_held(inventory, candidate.berth.id);
       candidate.unusable = held_reason(held);
-      if (candidate.unusable.empty())
-        candidate.unusable = vf_problem(pool, vf, pf_netdev, held != nullptr);
+      if (candidate.unusable.empty()) candidate.unusable = vf_problem(pool, vf, pf_netdev, held != nullptr);
       candidates.push_back(std::move(candidate));
     }
   }
