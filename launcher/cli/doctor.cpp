@@ -16,10 +16,9 @@ int exit_code_of(Severity worst) {
 }
 
 void examine(const GlobalOptions& options, int& exit_code) {
-  const NodeFacts facts = read_node_facts({.sysfs_root = options.sysfs_root,
-                                           .host = options.node,
-                                           .policy_path = options.policy_path,
-                                           .state_directory = options.state_directory});
+  const NodeFacts facts = read_node_facts(read_node(options), {.sysfs_root = options.sysfs_root,
+                                                               .policy_path = options.policy_path,
+                                                               .state_directory = options.state_directory});
   Severity worst = Severity::ok;
   nlohmann::json list = nlohmann::json::array();
   for (const Check& check : kChecks) {

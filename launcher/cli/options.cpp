@@ -85,7 +85,9 @@ Inventory read_node(const GlobalOptions& options) {
   Inventory inventory = read_inventory(options.sysfs_root, options.node);
   inventory.topology = read_topology();
   // Only root can look at locks; others see a lease whose holder was killed as held until somebody repairs it.
-  inventory.held = Journal(options.state_directory).held_devices(geteuid() == 0);
+  // Where nothing was ever parked there is no directory, and to look is no reason for a Journal to make it.
+  if (access(options.state_directory.c_str(), F_OK) == 0)
+    inventory.held = Journal(options.state_directory).held_devices(geteuid() == 0);
   return inventory;
 }
 

@@ -17,8 +17,6 @@
 #include "launcher/doctor/slurm_facts.hpp"
 #include "launcher/system/policy_file.hpp"
 #include "launcher/system/root_dir.hpp"
-#include "launcher/system/sysfs.hpp"
-#include "launcher/system/topology.hpp"
 
 namespace berth {
 namespace {
@@ -146,18 +144,16 @@ void read_journal(const std::string& state_directory, NodeFacts& facts) {
   if (facts.is_root)
     for (const std::string& id : journal.traces())
       if (!journal.read(id) && !journal.is_locked(id)) facts.stale_traces.push_back(id);
-  facts.inventory.held = journal.held_devices(facts.is_root);
 }
 
 }  // namespace
 
-NodeFacts read_node_facts(const DoctorOptions& options) {
+NodeFacts read_node_facts(Inventory inventory, const DoctorOptions& options) {
   const RootDir root(options.sysfs_root);
   NodeFacts facts;
   facts.is_root = geteuid() == 0;
   facts.kernel = read_kernel();
-  facts.inventory = read_inventory(options.sysfs_root, options.host);
-  facts.inventory.topology = read_topology();
+  facts.inventory = std::move(inventory);
   facts.vfs_without_carrier = read_vfs_without_carrier(root, facts.inventory);
   facts.policy = read_policy(options.policy_path);
   facts.image_paths = read_image_paths(facts.policy);

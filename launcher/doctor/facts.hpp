@@ -69,13 +69,13 @@ struct NodeFacts {
 
 struct DoctorOptions {
   std::string sysfs_root = "/";  ///< where the sys/ is that has the devices
-  std::string host;
   std::string policy_path;
   std::string state_directory;
 };
 
-/// Reads everything. Whatever cannot be read stays unknown. Throws Error{host} only if `root` is no directory.
-NodeFacts read_node_facts(const DoctorOptions& options);
+/// Reads everything but the inventory, which has the leases already. Whatever cannot be read stays unknown. Throws
+/// Error{host} only if `root` is no directory.
+NodeFacts read_node_facts(Inventory inventory, const DoctorOptions& options);
 
 /// "KEY = VALUE" lines of `scontrol show config`.
 std::map<std::string, std::string> parse_slurm_configuration(const std::string& text);
