@@ -29,6 +29,7 @@ machine() {
   compgen -G '/sys/fs/cgroup/*/berth_*' | sed 's/^/cgroup /' || true
   compgen -G '/run/berth/*' | sed 's/^/state /' || true
   getent passwd | sed -n 's/^\(berth-test[^:]*\):.*/user \1/p'
+  if declare -F machine_devices >/dev/null; then machine_devices; fi
 }
 
 begin() {
@@ -96,9 +97,9 @@ check_contains() {
   fi
 }
 
-# eventually COMMAND...: polls for up to 10 s.
+# eventually COMMAND...: polls for up to 10 s, or as long as a slow machine's BERTH_TEST_PATIENCE.
 eventually() {
-  local end=$((SECONDS + 10))
+  local end=$((SECONDS + ${BERTH_TEST_PATIENCE:-10}))
   until "$@"; do
     ((SECONDS < end)) || return 1
     sleep 0.05
@@ -120,6 +121,7 @@ finish() {
 
 # --- Berth on the cluster ---------------------------------------------------------------------------------------------
 
+# A test may set another one; a macvlan pool needs a number of berths, given to start_berth_cluster.
 policy_head='version = 1
 [[pool]]
 name = "fabric"
@@ -128,7 +130,16 @@ parents = ["pf0"]
 addresses = ["10.77.0.0/16", "fd77::/64"]
 nodes = "n[1-2]"'
 
-# start_berth_cluster BERTHS ARG...: a cluster with the plugin, BERTHS devices a node, and the image $tiny.
+# take_image NAME: the image as $work/NAME.sqsh, from a directory of finished images where there is one.
+take_image() {
+  if [[ ${BERTH_TEST_IMAGES:-} ]]; then
+    install -m 644 "$BERTH_TEST_IMAGES/$1.sqsh" "$work/$1.sqsh"
+  else
+    "$slurm_tests/../../images/build" "$1" "$work/$1.sqsh" >/dev/null
+  fi
+}
+
+# start_berth_cluster BERTHS ARG...: a cluster with the plugin, BERTHS devices a node ("": all VFs), and the image $tiny.
 start_berth_cluster() {
   local berths=$1
   shift
@@ -137,8 +148,8 @@ start_berth_cluster() {
   mkdir -p "$work/bin"
   install -m 755 "$BERTH_PLUGIN" "$(dirname "$BERTH_PLUGIN")/berth-slurm-job" "$BERTH_BROKER" "$BERTH_CLI" "$work/bin/"
   policy=$work/policy.toml tiny=$work/tiny.sqsh
-  printf '%s\nberths = %s\n[images]\npaths = ["%s"]\n' "$policy_head" "$berths" "$work" >"$policy"
-  "$slurm_tests/../../images/build" tiny "$tiny" >/dev/null
+  printf '%s\n%s\n[images]\npaths = ["%s"]\n' "$policy_head" "${berths:+berths = $berths}" "$work" >"$policy"
+  take_image tiny
   start_cluster --plugin "$work/bin/spank_berth.so" \
     --plugin-args "policy=$policy broker=$work/bin/$(basename "$BERTH_BROKER")" "$@"
 }

@@ -4,6 +4,10 @@
 export BERTH_PLUGIN=/berth/build/slurm/spank_berth.so BERTH_SCRIPTS=/berth/build/slurm
 export BERTH_BROKER=/berth/build/launcher/broker/berth-broker BERTH_CLI=/berth/build/launcher/cli/berth
 
+export BERTH_TEST_IMAGES=/berth/run/images
+export BERTH_TEST_PATIENCE=60  # seconds; the guest is some ten times slower than a machine
+export BERTH_TESTS_MUST_RUN=1
+
 # rig_devices_up MODE VFS: PFs are pf0, pf1 … by NUMA node, VFs pf0v0 …, the RDMA device of pf0v0 is rxe0v0.
 rig_devices_up() {
   modprobe -a ib_uverbs rdma_ucm ib_umad rdma_rxe igb igbvf || return
