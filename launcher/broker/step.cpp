@@ -20,6 +20,7 @@ extern "C" {  // glibc 2.36 forgets to say so itself
 #include "launcher/broker/slurm_job.hpp"
 #include "launcher/broker/step_socket.hpp"
 #include "launcher/image/rootfs.hpp"
+#include "launcher/system/cgroup.hpp"
 #include "launcher/system/mounts.hpp"
 #include "launcher/system/policy_file.hpp"
 #include "launcher/system/sysfs.hpp"
@@ -57,6 +58,11 @@ void Step::run() {
   if (!first) return;
   record_ = parse_step_record(first->body);
   for (const unsigned rank : record_.ranks) ranks_.emplace_back().rank = rank;
+  try {
+    leave_step_cgroup();
+  } catch (const Error& error) {
+    syslog(LOG_WARNING, "job %u.%u: %s", record_.job, record_.step, error.render().c_str());
+  }
   // Before anything is read or locked: the relay's copy of this process should be small and hold nothing.
   relay_ = start_relay({record_.uid, record_.gid, record_.groups});
 
