@@ -5,14 +5,16 @@ failures=0
 say() { printf '\n== %s\n' "$*"; }
 not() { ! "$@"; }
 
+[[ -e /dev/fd ]] || ln -s /proc/self/fd /dev/fd
+
 # check WHAT COMMAND...
 check() {
   local what=$1 output
   shift
-  if output=$("$@" 2> >(tee /dev/stderr) | cat; exit "${PIPESTATUS[0]}"); then
+  if output=$("$@" 2>&1); then
     echo "ok      $what"
   else
-    echo "FAILED  $what: $*"$'\n'"$output"
+    printf 'FAILED  %s: %s\n%s\n' "$what" "$*" "$output"
     failures=$((failures + 1))
   fi
 }
