@@ -153,7 +153,7 @@ std::string unpark(const Journal& journal, const std::string& id) {
   }
   try {
     std::string action = take_down(journal, *record);
-    journal.remove(id);
+    forget(journal, record->berth);
     return action;
   } catch (const Error& error) {
     quarantine(journal, *record, error);

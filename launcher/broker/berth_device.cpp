@@ -10,6 +10,7 @@
 #include "launcher/system/link_flags.hpp"
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/netlink_link.hpp"
+#include "launcher/system/pci_function.hpp"
 #include "launcher/system/process.hpp"
 
 namespace berth {
@@ -98,6 +99,11 @@ std::string take_down(const Journal& journal, LeaseRecord& record) {
   return exists ? "brought home" : "forgotten: the device was removed meanwhile";
 }
 
+void forget(const Journal& journal, const BerthSpec& berth) {
+  journal.remove(berth.id);
+  if (berth.pci) announce_netdev(*berth.pci);
+}
+
 UniqueFd rebuild(const Journal& journal, LeaseRecord& record, const BerthSpec& spec) {
   try {
     if (journal.read(spec.id)) take_down(journal, record);
@@ -112,7 +118,7 @@ UniqueFd rebuild(const Journal& journal, LeaseRecord& record, const BerthSpec& s
         quarantine(journal, record, error);
         throw error;
       }
-    journal.remove(spec.id);
+    forget(journal, spec);
     throw;
   }
 }

@@ -17,6 +17,9 @@ UniqueFd set_up(const Journal& journal, LeaseRecord& record);
 /// Returns what was done, as Repair::action says it. Throws Error{host} if that cannot be done.
 std::string take_down(const Journal& journal, LeaseRecord& record);
 
+/// Removes what take_down() left in the journal; from now on the device is the administrator's again.
+void forget(const Journal& journal, const BerthSpec& berth);
+
 /// Takes down what is there (if anything) and sets up `spec`. If it throws, everything is undone and nothing is left in
 /// the journal, or else the device is quarantined.
 UniqueFd rebuild(const Journal& journal, LeaseRecord& record, const BerthSpec& spec);

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "launcher/broker/berth_device.hpp"
+#include "launcher/broker/device_moves.hpp"
 #include "launcher/broker/parallel.hpp"
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/process.hpp"
@@ -21,8 +22,8 @@ namespace {
 constexpr std::chrono::milliseconds kFirstLook{1};
 constexpr std::chrono::milliseconds kLastLook{128};
 
-/// Decides about one berth once the kills and waits are over.
-std::string settle_one(const Journal& journal, HeldBerth& berth, unsigned sockets, const std::vector<int>& survivors) {
+/// Decides about one berth once the kills and waits are over. `clean`: it may be leased again as it is.
+std::string settle_one(const Journal& journal, HeldBerth& berth, bool clean, const std::vector<int>& survivors) {
   LeaseRecord& record = berth.record;
   const BerthSpec spec = record.berth;
   try {
@@ -32,12 +33,13 @@ std::string settle_one(const Journal& journal, HeldBerth& berth, unsigned socket
                   fmt::format("process {} does not end", survivors.front())});
       return fmt::format("quarantined: {}", record.reason);
     }
-    if (spec.park == Park::never) {
+    // What has the address of a device that was removed is not ours to park.
+    if (spec.park == Park::never || !still_exists(record)) {
       std::string action = take_down(journal, record);
-      journal.remove(spec.id);
+      forget(journal, spec);
       return action;
     }
-    if (sockets == 0 && has_device(spec, berth.netns, false)) {
+    if (clean) {
       record.phase = Phase::parked;
       record.owner.reset();
       journal.write(record);
@@ -82,14 +84,14 @@ std::vector<std::string> settle(const Journal& journal, std::vector<HeldBerth>& 
   std::vector<std::string> actions(berths.size());
   std::vector<std::size_t> slow;
   for (std::size_t i = 0; i < berths.size(); ++i) {
-    if (sockets[i] != 0 || berths[i].record.berth.park == Park::never)
-      slow.push_back(i);
+    const BerthSpec& spec = berths[i].record.berth;
+    if (sockets[i] == 0 && spec.park != Park::never && has_device(spec, berths[i].netns, false))
+      actions[i] = settle_one(journal, berths[i], true, survivors[i]);
     else
-      actions[i] = settle_one(journal, berths[i], 0, survivors[i]);
+      slow.push_back(i);
   }
   run_in_parallel(slow.size(), [&](std::size_t k) {
-    const std::size_t i = slow[k];
-    actions[i] = settle_one(journal, berths[i], sockets[i], survivors[i]);
+    actions[slow[k]] = settle_one(journal, berths[slow[k]], false, survivors[slow[k]]);
   });
   return actions;
 }

@@ -135,6 +135,17 @@ void move_netdev_home(LinkSocket& host, const LeaseRecord& record, const UniqueF
   inside.change(*link, {.name = name, .netns = home.get()});
 }
 
+/// The netdev of a VF that is in no berth.
+void await_netdev(LinkSocket& host, const LeaseRecord& record) {
+  const PciAddress& pci = *record.berth.pci;
+  const std::string driver = read_pci_driver(pci);
+  // It had one, and loses it only to a rebind that was cut short, or to an administrator.
+  if (driver.empty() && !record.original.driver.empty()) bind_driver(pci, record.original.driver);
+  // The kernel takes its time to bring home what was in a netns that died.
+  if (driver.empty() || driver == record.original.driver)
+    host.wait_until([&] { return find_on_host(host, record).has_value(); }, kProbePatienceMs);
+}
+
 void restore_netdev(LinkSocket& host, const LeaseRecord& record) {
   const OriginalState& original = record.original;
   apply_mac(host, record, original.mac);
@@ -196,9 +207,7 @@ void bring_home(const Journal& journal, const LeaseRecord& record, const std::op
   // The order: the RDMA device, the netdev, what only the PF can set, and what the netdev itself had.
   LinkSocket host;
   if (netns) move_netdev_home(host, record, *netns);
-  // It had one, and loses it only to a rebind that was cut short, or to an administrator.
-  if (record.berth.pci && read_pci_driver(*record.berth.pci).empty() && !record.original.driver.empty())
-    bind_driver(*record.berth.pci, record.original.driver);
+  if (record.berth.pci) await_netdev(host, record);
   restore_vf_settings(journal, record);
   restore_netdev(host, record);
 }

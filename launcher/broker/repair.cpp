@@ -26,7 +26,7 @@ bool needs_repair(const std::optional<LeaseRecord>& record, std::optional<std::u
 std::string apply_homecoming(const Journal& journal, LeaseRecord& record) {
   try {
     std::string action = take_down(journal, record);
-    journal.remove(record.berth.id);
+    forget(journal, record.berth);
     return action;
   } catch (const Error& error) {
     quarantine(journal, record, error);

@@ -42,6 +42,16 @@ std::string read_pci_driver(const PciAddress& pci) { return read_link_name(path_
 
 std::string read_pci_netdev(const PciAddress& pci) { return read_first_entry(path_of(pci) / "net"); }
 
+void announce_netdev(const PciAddress& pci) {
+  const std::string name = read_pci_netdev(pci);
+  if (name.empty()) return;
+  try {
+    write_control_file(path_of(pci) / "net" / name / "uevent", "change");
+  } catch (const Error&) {
+    // It has been renamed or moved since: then udev has looked at it.
+  }
+}
+
 std::optional<std::uint64_t> read_pci_node_guid(const PciAddress& pci) {
   const fs::path devices = path_of(pci) / "infiniband";
   const std::string device = read_first_entry(devices);

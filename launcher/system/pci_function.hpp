@@ -19,6 +19,9 @@ std::string read_pci_driver(const PciAddress& pci);
 /// Its netdev in the network namespace to which /sys belongs; empty if it has none there.
 std::string read_pci_netdev(const PciAddress& pci);
 
+/// Has udev look at its netdev again, if it has one.
+void announce_netdev(const PciAddress& pci);
+
 /// The node GUID of its RDMA device, if it has one in that namespace.
 std::optional<std::uint64_t> read_pci_node_guid(const PciAddress& pci);
 
