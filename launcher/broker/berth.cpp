@@ -62,7 +62,7 @@ void check_empty(std::vector<HeldBerth>& berths) {
     }
   const auto sockets = wait_for_no_sockets(netns);
   for (std::size_t i = 0; i < open.size(); ++i)
-    if (sockets[i] != 0 || !has_device(open[i]->record.berth, open[i]->netns, true)) open[i]->netns.reset();
+    if (sockets[i] != 0 || !has_device(open[i]->record, open[i]->netns, true)) open[i]->netns.reset();
 }
 
 /// Builds those that check_empty() left without a netns. The first error, if any.
@@ -110,7 +110,8 @@ std::vector<HeldBerth> park(const Journal& journal, std::vector<Claim> claims) {
   }
   check_empty(berths);
   if (const auto error = rebuild_others(journal, berths, specs)) {
-    std::erase_if(berths, [](const HeldBerth& berth) { return !berth.netns; });
+    std::erase_if(berths,
+                  [](const HeldBerth& berth) { return !berth.netns && berth.record.berth.kind != PoolKind::host; });
     settle(journal, berths, 0);
     throw *error;
   }

@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "launcher/broker/device_moves.hpp"
+#include "launcher/broker/rdma_device.hpp"
 #include "launcher/system/link_flags.hpp"
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/netlink_link.hpp"
@@ -28,6 +29,17 @@ void apply_addresses(LinkSocket& inside, const Link& link, const LeaseRecord& re
       if (std::find(addresses.begin(), addresses.end(), address) == addresses.end()) addresses.push_back(address);
   for (const IpPrefix& address : addresses) inside.add_address(link, address);
   for (const IpPrefix& gateway : record.berth.gateways) inside.add_default_route(link, gateway);
+}
+
+void bring_up(const LeaseRecord& record, const UniqueFd& netns) {
+  const BerthSpec& berth = record.berth;
+  LinkSocket inside = LinkSocket::in_netns(netns);
+  inside.change(inside.get("lo"), {.up = true});
+  const Link link = inside.get(berth.interface);
+  if (berth.mtu && link.mtu != *berth.mtu) inside.change(link, {.mtu = berth.mtu});
+  inside.change(link, {.up = true});
+  apply_addresses(inside, link, record);
+  inside.wait_until_running(link, kLinkPatienceMs);
 }
 
 /// Whether Journal::read() made the record up because it could not read it: then it is quarantined already, says
@@ -61,20 +73,16 @@ UniqueFd set_up(const Journal& journal, LeaseRecord& record) {
   record.reason.clear();
   journal.write(record);
 
-  UniqueFd netns = create_netns();
-  pin_netns(netns, journal.netns_path(berth.id));
-  bring_in(journal, record, netns);
-
-  LinkSocket inside = LinkSocket::in_netns(netns);
-  inside.change(inside.get("lo"), {.up = true});
-  const Link link = inside.get(berth.interface);
-  if (berth.mtu && link.mtu != *berth.mtu) inside.change(link, {.mtu = berth.mtu});
-  inside.change(link, {.up = true});
-  apply_addresses(inside, link, record);
-  inside.wait_until_running(link, kLinkPatienceMs);
-
+  UniqueFd netns;
+  if (berth.kind != PoolKind::host) {
+    netns = create_netns();
+    pin_netns(netns, journal.netns_path(berth.id));
+    bring_in(journal, record, netns);
+    bring_up(record, netns);
+    wait_for_rdma(record, netns);
+    record.netns_inode = netns_inode(netns);
+  }
   record.phase = Phase::parked;
-  record.netns_inode = netns_inode(netns);
   journal.write(record);
   return netns;
 }
@@ -129,10 +137,14 @@ std::optional<UniqueFd> open_recorded_netns(const Journal& journal, const LeaseR
   return netns;
 }
 
-bool has_device(const BerthSpec& berth, const UniqueFd& netns, bool with_link) {
-  const NetnsGuard inside(netns);
-  const auto flags = read_link_flags(berth.interface);
-  return flags && flags->up && (!with_link || berth.kind == PoolKind::sriov || flags->running);
+bool has_device(const LeaseRecord& record, const UniqueFd& netns, bool with_link) {
+  const BerthSpec& berth = record.berth;
+  if (berth.kind != PoolKind::host) {
+    const NetnsGuard inside(netns);
+    const auto flags = read_link_flags(berth.interface);
+    if (!flags || !flags->up || (with_link && berth.kind == PoolKind::macvlan && !flags->running)) return false;
+  }
+  return is_rdma_ready(record, netns);
 }
 
 void quarantine(const Journal& journal, LeaseRecord& record, const Error& error) {

@@ -27,8 +27,9 @@ UniqueFd rebuild(const Journal& journal, LeaseRecord& record, const BerthSpec& s
 /// The berth's netns, if it is the one of the record.
 std::optional<UniqueFd> open_recorded_netns(const Journal& journal, const LeaseRecord& record);
 
-/// Whether the device of `berth` is in `netns` and up; a macvlan also needs a parent with a link, if `with_link`.
-bool has_device(const BerthSpec& berth, const UniqueFd& netns, bool with_link);
+/// Whether the berth's device is in `netns` and up, and its RDMA device free; a macvlan also needs a parent with a
+/// link, if `with_link`.
+bool has_device(const LeaseRecord& record, const UniqueFd& netns, bool with_link);
 
 /// Records why the device must not be used.
 void quarantine(const Journal& journal, LeaseRecord& record, const Error& error);

@@ -55,12 +55,21 @@ std::string settle_one(const Journal& journal, HeldBerth& berth, bool clean, con
   }
 }
 
+/// Whether the berth can stay as it is; one that cannot even be looked at cannot.
+bool is_leasable(const HeldBerth& berth) {
+  try {
+    return berth.record.berth.park != Park::never && has_device(berth.record, berth.netns, false);
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 }  // namespace
 
 std::vector<unsigned> wait_for_no_sockets(const std::vector<const UniqueFd*>& netns) {
   std::vector<unsigned> counts(netns.size());
   for (auto pause = kFirstLook;; pause *= 2) {
-    for (std::size_t i = 0; i < netns.size(); ++i) counts[i] = read_socket_count(*netns[i]);
+    for (std::size_t i = 0; i < netns.size(); ++i) counts[i] = *netns[i] ? read_socket_count(*netns[i]) : 0;
     const bool none = std::all_of(counts.begin(), counts.end(), [](unsigned count) { return count == 0; });
     if (none || pause > kLastLook) return counts;
     std::this_thread::sleep_for(pause);
@@ -73,7 +82,7 @@ std::vector<std::string> settle(const Journal& journal, std::vector<HeldBerth>& 
   std::vector<std::uint64_t> inodes;
   std::vector<const UniqueFd*> netns;
   for (HeldBerth& berth : berths) {
-    inodes.push_back(netns_inode(berth.netns));
+    inodes.push_back(berth.netns ? netns_inode(berth.netns) : 0);  // a berth in the host's network has none
     netns.push_back(&berth.netns);
     if (berth.record.phase == Phase::releasing) continue;
     berth.record.phase = Phase::releasing;
@@ -84,8 +93,7 @@ std::vector<std::string> settle(const Journal& journal, std::vector<HeldBerth>& 
   std::vector<std::string> actions(berths.size());
   std::vector<std::size_t> slow;
   for (std::size_t i = 0; i < berths.size(); ++i) {
-    const BerthSpec& spec = berths[i].record.berth;
-    if (sockets[i] == 0 && spec.park != Park::never && has_device(spec, berths[i].netns, false))
+    if (sockets[i] == 0 && is_leasable(berths[i]))
       actions[i] = settle_one(journal, berths[i], true, survivors[i]);
     else
       slow.push_back(i);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 
+#include "launcher/broker/rdma_device.hpp"
 #include "launcher/broker/vf_settings.hpp"
 #include "launcher/core/hardware_addresses.hpp"
 #include "launcher/system/namespaces.hpp"
@@ -172,18 +173,20 @@ void restore_netdev(LinkSocket& host, const LeaseRecord& record) {
 
 OriginalState read_original(const BerthSpec& berth) {
   LinkSocket host;
+  OriginalState original;
   if (berth.kind == PoolKind::macvlan) {
     require_parent(host, berth);
-    return {};
+  } else if (berth.kind == PoolKind::sriov) {
+    const auto link = host.find(read_host_netdev(berth));
+    if (!link) throw vanished(berth);
+    original = {link->name, link->mac, link->mtu, link->up, host.addresses(*link)};
+    if (berth.pci) {
+      original.pci_instance = read_pci_instance(*berth.pci);
+      original.driver = read_pci_driver(*berth.pci);
+      if (berth.vf != VfAttributes{}) original.vf = read_vf_settings(*berth.pci);
+    }
   }
-  const auto link = host.find(read_host_netdev(berth));
-  if (!link) throw vanished(berth);
-  OriginalState original{link->name, link->mac, link->mtu, link->up, host.addresses(*link)};
-  if (berth.pci) {
-    original.pci_instance = read_pci_instance(*berth.pci);
-    original.driver = read_pci_driver(*berth.pci);
-    if (berth.vf != VfAttributes{}) original.vf = read_vf_settings(*berth.pci);
-  }
+  read_rdma_device(berth, original);
   return original;
 }
 
@@ -191,20 +194,23 @@ bool still_exists(const LeaseRecord& record) {
   return !record.berth.pci || read_pci_instance(*record.berth.pci) == record.original.pci_instance;
 }
 
-void bring_in(const Journal& journal, const LeaseRecord& record, const UniqueFd& netns) {
+void bring_in(const Journal& journal, LeaseRecord& record, const UniqueFd& netns) {
   LinkSocket host;
   if (record.berth.kind == PoolKind::macvlan) return create_macvlan(host, record, netns);
   // The order: what only the PF can set, the RDMA device, and the netdev last.
   apply_vf(journal, host, record);
+  move_rdma_in(journal, record, netns);
   move_netdev_in(host, record, netns);
 }
 
 void bring_home(const Journal& journal, const LeaseRecord& record, const std::optional<UniqueFd>& netns) {
+  if (record.berth.kind == PoolKind::host) return;
   if (record.berth.kind == PoolKind::macvlan) {
     if (netns) remove_macvlan(record.berth, *netns);
     return;
   }
   // The order: the RDMA device, the netdev, what only the PF can set, and what the netdev itself had.
+  move_rdma_home(journal, record, netns);
   LinkSocket host;
   if (netns) move_netdev_home(host, record, *netns);
   if (record.berth.pci) await_netdev(host, record);

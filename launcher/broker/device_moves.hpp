@@ -18,7 +18,7 @@ OriginalState read_original(const BerthSpec& berth);
 bool still_exists(const LeaseRecord& record);
 
 /// Brings the device into the berth's netns under the name it has there: down, without addresses.
-void bring_in(const Journal& journal, const LeaseRecord& record, const UniqueFd& netns);
+void bring_in(const Journal& journal, LeaseRecord& record, const UniqueFd& netns);
 
 /// Undoes bring_in(), however far that or an earlier bring_home() got: the device is on the host as `record.original`
 /// says, a macvlan is gone. `netns`: the berth's, if it exists; nobody is in it any more.

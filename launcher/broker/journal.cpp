@@ -49,6 +49,15 @@ struct flock make_lock(short type) {
   return lock;
 }
 
+Lock wait_for_lock(const std::string& path) {
+  UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!fd) throw system_error(errno, "cannot take a lock of the node", fmt::format("open '{}'", path));
+  struct flock lock = make_lock(F_WRLCK);
+  while (fcntl(fd.get(), F_OFD_SETLKW, &lock) != 0)
+    if (errno != EINTR) throw system_error(errno, "cannot take a lock of the node", "fcntl");
+  return Lock(std::move(fd));
+}
+
 std::vector<std::string> read_ids(const std::string& directory) {
   std::vector<std::string> ids;
   std::error_code error;
@@ -58,16 +67,6 @@ std::vector<std::string> read_ids(const std::string& directory) {
     throw system_error(error.value(), fmt::format("cannot list '{}'", directory), "readdir");
   std::sort(ids.begin(), ids.end());
   return ids;
-}
-
-Lock wait_for_lock(const std::string& path) {
-  const std::string what = fmt::format("cannot take the lock '{}'", path);
-  UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!fd) throw system_error(errno, what, "open");
-  struct flock lock = make_lock(F_WRLCK);
-  while (fcntl(fd.get(), F_OFD_SETLKW, &lock) != 0)
-    if (errno != EINTR) throw system_error(errno, what, "fcntl");
-  return Lock(std::move(fd));
 }
 
 bool remove_file(const std::string& path) {
@@ -98,6 +97,7 @@ Lock Journal::lock_node() const { return wait_for_lock(state_ + "/lock"); }
 Lock Journal::lock_pf(const PciAddress& pf) const {
   return wait_for_lock(fmt::format("{}/pfs/{}", state_, to_string(pf)));
 }
+Lock Journal::lock_rdma() const { return wait_for_lock(state_ + "/rdma-lock"); }
 
 std::optional<Lock> Journal::try_lock_device(const std::string& id, const LeaseOwner* owner) const {
   require_device_id(id);

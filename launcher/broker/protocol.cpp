@@ -143,6 +143,7 @@ json to_json_value(const Grant& grant) {
           {"working_directory", grant.working_directory},
           {"working_directory_required", grant.working_directory_required},
           {"memlock", grant.memlock ? json(*grant.memlock) : json()},
+          {"rdma", grant.rdma ? to_json_value(*grant.rdma) : json()},
           {"environment",
            {environment_to_json(grant.environment.defaults), environment_to_json(grant.environment.facts),
             environment_to_json(grant.environment.site), environment_to_json(grant.environment.user)}}};
@@ -163,6 +164,7 @@ Grant parse_grant(const json& object) {
   grant.working_directory_required = reader.get<bool>("working_directory_required");
   if (const json memlock = reader.get<json>("memlock"); !memlock.is_null())
     grant.memlock = memlock.get<std::uint64_t>();
+  if (const json rdma = reader.get<json>("rdma"); !rdma.is_null()) grant.rdma = parse_rdma_grant(rdma);
   const json environment = reader.get<json>("environment");
   grant.environment = {.defaults = parse_environment(environment.at(0)),
                        .facts = parse_environment(environment.at(1)),

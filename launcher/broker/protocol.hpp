@@ -18,6 +18,7 @@
 
 #include "launcher/core/environment.hpp"
 #include "launcher/core/error_json.hpp"
+#include "launcher/core/rdma_grant.hpp"
 #include "launcher/core/request.hpp"
 #include "launcher/core/values.hpp"
 #include "launcher/system/records.hpp"
@@ -72,6 +73,7 @@ struct Grant {
   std::string working_directory;
   bool working_directory_required = false;  ///< the user named it; else "/" will do where the container lacks it
   std::optional<std::uint64_t> memlock;
+  std::optional<RdmaGrant> rdma;
   RankEnvironment environment;
 };
 nlohmann::json to_json_value(const Grant& grant);

@@ -7,6 +7,7 @@
 #include "launcher/broker/berth_device.hpp"
 #include "launcher/broker/berth_release.hpp"
 #include "launcher/broker/parallel.hpp"
+#include "launcher/broker/rank_cgroups.hpp"
 #include "launcher/broker/step_socket.hpp"
 
 namespace berth {
@@ -82,6 +83,7 @@ std::vector<Repair> repair(const Journal& journal, std::optional<std::uint32_t> 
   const std::vector<std::string> actions = settle(journal, to_empty, kPatienceMs);
   for (std::size_t i = 0; i < actions.size(); ++i) repairs.push_back({to_empty[i].record.berth.id, actions[i]});
   if (!job) remove_unfinished_records(journal);
+  remove_stale_rank_cgroups();
   remove_stale_step_directories(journal.state_directory());
   return repairs;
 }

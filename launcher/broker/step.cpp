@@ -22,6 +22,7 @@ extern "C" {  // glibc 2.36 forgets to say so itself
 #include "launcher/image/rootfs.hpp"
 #include "launcher/system/cgroup.hpp"
 #include "launcher/system/mounts.hpp"
+#include "launcher/system/netlink_rdma.hpp"
 #include "launcher/system/policy_file.hpp"
 #include "launcher/system/sysfs.hpp"
 #include "launcher/system/user_database.hpp"
@@ -148,6 +149,7 @@ void Step::prepare() {
   }
   end_phase("policy");
   inventory_ = read_inventory("/", record_.node);
+  inventory_.rdma_netns_mode = read_rdma_netns_mode();
   inventory_.topology = read_node_topology(journal_);
   end_phase("inventory");
   if (record_.request.image.starts_with('/')) mount();

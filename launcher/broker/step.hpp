@@ -9,6 +9,7 @@
 
 #include "launcher/broker/berth.hpp"
 #include "launcher/broker/protocol.hpp"
+#include "launcher/broker/rank_cgroups.hpp"
 #include "launcher/broker/relay.hpp"
 #include "launcher/core/plan.hpp"
 #include "launcher/image/image.hpp"
@@ -44,7 +45,8 @@ class Step {
   };
   struct TakenBerth {
     std::optional<HeldBerth> held;  // empty: released
-    bool sockets_closed = false;    // by the relay
+    std::optional<RdmaGrant> rdma;
+    bool sockets_closed = false;  // by the relay
   };
   enum class Source : std::uint64_t { control, listener, relay, changes, deadline, connection, pidfd };
 
@@ -65,6 +67,7 @@ class Step {
   bool worth_waiting();
   [[nodiscard]] LeaseOwner make_owner() const;
   void take(const NodePlan& plan, std::vector<Claim> claims);
+  void restrict_ranks(const NodePlan& plan, const std::vector<std::optional<RdmaGrant>>& grants);
   void answer(Rank& rank);
   [[nodiscard]] Grant make_grant(const Rank& rank) const;
   void kill_ranks(std::optional<std::size_t> spared = std::nullopt);
@@ -95,6 +98,7 @@ class Step {
   std::optional<Error> failure_;
   std::vector<Rank> ranks_;
   std::vector<TakenBerth> berths_;
+  RankCgroups cgroups_;
   std::string phases_;  // "policy 0.2, inventory 1.1, …" in milliseconds, for --rdma-verbose
   std::chrono::steady_clock::time_point phase_start_;
   bool over_ = false;

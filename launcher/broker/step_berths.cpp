@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "launcher/broker/rdma_device.hpp"
 #include "launcher/broker/step.hpp"
 #include "launcher/core/environment.hpp"
 #include "launcher/system/process.hpp"
@@ -71,20 +72,38 @@ LeaseOwner Step::make_owner() const {
 /// Parks and leases every berth of the plan, or none.
 void Step::take(const NodePlan& plan, std::vector<Claim> claims) {
   std::vector<HeldBerth> held = park(journal_, std::move(claims));
+  std::vector<std::optional<RdmaGrant>> rdma(held.size());
   try {
     for (std::size_t i = 0; i < held.size(); ++i) {
       LeaseOwner owner = make_owner();
       for (const RankPlan& rank : plan.ranks)
         if (rank.berth == i) owner.ranks.push_back(rank.rank);
       lease(journal_, held[i], owner);
+      if (held[i].record.berth.rdma.mode != RdmaMode::off) rdma[i] = make_rdma_grant(held[i].record, held[i].netns);
     }
+    restrict_ranks(plan, rdma);
   } catch (...) {
     release(journal_, std::move(held));
     throw;
   }
-  for (HeldBerth& berth : held) berths_.emplace_back().held = std::move(berth);
+  for (std::size_t i = 0; i < held.size(); ++i) {
+    const bool in_host_network = !held[i].netns;  // where no listener is needed
+    berths_.push_back({std::move(held[i]), std::move(rdma[i]), in_host_network});
+  }
   for (std::size_t i = 0; i < ranks_.size(); ++i) ranks_[i].berth = plan.ranks[i].berth;
   plan_ = plan;
+}
+
+/// Before any rank is answered: it must not run unrestricted even for a moment.
+void Step::restrict_ranks(const NodePlan& plan, const std::vector<std::optional<RdmaGrant>>& grants) {
+  std::vector<RankOfDevice> ranks;
+  for (std::size_t i = 0; i < ranks_.size(); ++i) {
+    const auto berth = plan.ranks[i].berth;
+    if (!berth || !grants[*berth] || ranks_[i].dead) continue;
+    ranks.push_back({ranks_[i].record.pid, fmt::format("{}.{}.{}", record_.job, record_.step, ranks_[i].rank),
+                     &plan.berths[*berth].rdma, &*grants[*berth]});
+  }
+  cgroups_.apply(ranks);
 }
 
 bool Step::worth_waiting() {
@@ -144,7 +163,7 @@ Grant Step::make_grant(const Rank& rank) const {
   const auto local = static_cast<std::size_t>(&rank - ranks_.data());
   const RankPlan& plan = plan_->ranks[local];
   Grant grant;
-  grant.has_netns = rank.berth.has_value();
+  grant.has_netns = rank.berth && berths_[*rank.berth].held->netns;
   grant.has_rootfs = static_cast<bool>(rootfs_);
   grant.has_relay = grant.has_netns;
   grant.verbose = record_.request.verbose;
@@ -154,8 +173,11 @@ Grant Step::make_grant(const Rank& rank) const {
     std::vector<std::string> addresses;
     for (const IpPrefix& address : berths_[*rank.berth].held->record.berth.addresses)
       addresses.push_back(to_string(address));
-    grant.summary = fmt::format("rank {}: device {} as {} ({}), CPUs {}: {}", rank.rank, berth.id, berth.interface,
-                                fmt::join(addresses, ", "), to_string(plan.cpus), plan.reason);
+    grant.rdma = berths_[*rank.berth].rdma;
+    grant.summary =
+        fmt::format("rank {}: device {} as {} ({}){}, CPUs {}: {}", rank.rank, berth.id,
+                    grant.has_netns ? berth.interface : "the host's network", fmt::join(addresses, ", "),
+                    grant.rdma ? ", RDMA device " + port_name(*grant.rdma) : "", to_string(plan.cpus), plan.reason);
   } else {
     grant.summary = fmt::format("rank {}: host network, CPUs {}: {}", rank.rank, to_string(plan.cpus), plan.reason);
   }
@@ -168,7 +190,8 @@ Grant Step::make_grant(const Rank& rank) const {
       record_.request.working_directory.empty() ? working_directory_ : record_.request.working_directory;
   grant.working_directory_required = !record_.request.working_directory.empty();
   grant.memlock = policy_.memlock;
-  grant.environment = make_rank_environment(*plan_, plan, policy_, record_.request);
+  grant.environment = make_rank_environment(*plan_, plan, policy_, record_.request,
+                                            grant.rdma ? port_name(*grant.rdma) : std::string());
   grant.environment.facts.push_back(
       {EnvironmentChange::Action::set, "BERTH_IMAGE", image_ ? image_->path : std::string(kNoImage)});
   return grant;

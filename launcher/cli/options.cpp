@@ -9,6 +9,7 @@
 #include "launcher/broker/journal.hpp"
 #include "launcher/core/error.hpp"
 #include "launcher/system/fd.hpp"
+#include "launcher/system/netlink_rdma.hpp"
 #include "launcher/system/policy_file.hpp"
 #include "launcher/system/sysfs.hpp"
 #include "launcher/system/topology.hpp"
@@ -84,6 +85,7 @@ std::optional<Policy> read_policy_to_show(const GlobalOptions& options) {
 Inventory read_node(const GlobalOptions& options) {
   Inventory inventory = read_inventory(options.sysfs_root, options.node);
   inventory.topology = read_topology();
+  if (options.sysfs_root == "/") inventory.rdma_netns_mode = read_rdma_netns_mode();
   // Only root can look at locks; others see a lease whose holder was killed as held until somebody repairs it.
   // Where nothing was ever parked there is no directory, and to look is no reason for a Journal to make it.
   if (access(options.state_directory.c_str(), F_OK) == 0)

@@ -10,6 +10,7 @@
 #include "launcher/broker/parallel.hpp"
 #include "launcher/cli/verbs.hpp"
 #include "launcher/core/error.hpp"
+#include "launcher/system/netlink_rdma.hpp"
 #include "launcher/system/policy_file.hpp"
 #include "launcher/system/sysfs.hpp"
 
@@ -87,6 +88,7 @@ void park_pools(const std::vector<std::string>& names, bool boot, GlobalOptions&
   const Journal journal(options.state_directory);
   Inventory inventory = read_inventory(options.sysfs_root, options.node);
   inventory.held = journal.held_devices(true);
+  inventory.rdma_netns_mode = read_rdma_netns_mode();
   std::vector<Outcome> outcomes;
   std::vector<Candidate> candidates;
   for (const Pool* pool : choose_pools(policy, names, boot)) {

@@ -12,6 +12,8 @@
 
 #include "launcher/broker/relay.hpp"
 #include "launcher/broker/step_socket.hpp"
+#include "launcher/enter/self_test.hpp"
+#include "launcher/image/rdma_view.hpp"
 #include "launcher/image/rootfs.hpp"
 #include "launcher/system/affinity.hpp"
 #include "launcher/system/privileges.hpp"
@@ -84,9 +86,10 @@ void enter_as_root(Entry& entry) {
   clock.end("netns");
   if (entry.rootfs) {
     enter_rootfs(entry.rootfs.get());
-  } else if (entry.netns) {
+  } else if (entry.netns || entry.grant.rdma) {
     enter_host_tree();
   }
+  if (entry.grant.rdma) apply_rdma_view(*entry.grant.rdma);
   clock.end("rootfs");
   drop_bounding_set();
   clear_inheritable_and_ambient();
@@ -98,6 +101,7 @@ void enter_as_root(Entry& entry) {
 void enter_as_user(Entry& entry, std::uint32_t uid, std::uint32_t gid, const std::string& pmix_uri) {
   verify_unprivileged(uid, gid);
   const Grant& grant = entry.grant;
+  if (grant.rdma && grant.rdma->self_test) run_self_test(*grant.rdma, grant.memlock);
   if (const auto port = parse_pmix_port(pmix_uri); port && entry.relay) offer_pmix_listener(entry.relay.get(), *port);
   if (!grant.pin_cpus.empty()) apply_affinity(grant.pin_cpus);
   if (!grant.pin_memory.empty()) apply_memory_nodes(grant.pin_memory);

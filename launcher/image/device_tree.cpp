@@ -63,6 +63,7 @@ UniqueFd create_device_tree(const std::vector<DeviceNode>& nodes, bool with_mque
   const auto check = [](int result, const std::string& name) {
     if (result != 0) throw system_error(errno, fmt::format("cannot make /dev/{}", name), "mknod");
   };
+  check(mkdirat(tree.get(), "infiniband", kDirectoryMode), "infiniband");
   for (const DeviceNode& node : nodes) {
     for (std::size_t slash = node.path.find('/'); slash != std::string::npos; slash = node.path.find('/', slash + 1)) {
       const std::string directory = node.path.substr(0, slash);

@@ -22,7 +22,8 @@ struct DeviceNode {
 /// in it). Only char devices. Throws Error{host} if a basic one is missing.
 std::vector<DeviceNode> read_device_nodes(const std::vector<std::string>& patterns);
 
-/// A detached tmpfs with `nodes`, the usual symlinks and empty directories pts, shm and mqueue for the host's own.
+/// A detached tmpfs with `nodes`, the usual symlinks and empty directories pts, shm and mqueue for the host's own;
+/// infiniband for what each rank mounts there.
 UniqueFd create_device_tree(const std::vector<DeviceNode>& nodes, bool with_mqueue);
 
 }  // namespace berth

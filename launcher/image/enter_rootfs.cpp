@@ -14,11 +14,6 @@ namespace berth {
 
 namespace {
 
-UniqueFd create_sysfs() {
-  return create_mount("sysfs", {{"source", "sysfs"}},
-                      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
-}
-
 void attach_at(int mount, const std::string& path) {
   const UniqueFd place(open(path.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!place) throw system_error(errno, fmt::format("cannot mount anything at '{}'", path), "open");

@@ -99,6 +99,11 @@ UniqueFd create_mount(const std::string& type, const std::vector<MountOption>& o
   return mount;
 }
 
+UniqueFd create_sysfs() {
+  return create_mount("sysfs", {{"source", "sysfs"}},
+                      MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+}
+
 UniqueFd clone_mount(int fd, bool recursive) {
   const unsigned flags =
       static_cast<unsigned>(OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH) | (recursive ? AT_RECURSIVE : 0U);

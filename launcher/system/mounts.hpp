@@ -21,6 +21,9 @@ using MountOption = std::pair<std::string, std::string>;
 /// what the file system itself said, where it said something.
 UniqueFd create_mount(const std::string& type, const std::vector<MountOption>& options, std::uint64_t attributes);
 
+/// A read-only sysfs that shows the network and RDMA devices of the calling thread's netns.
+UniqueFd create_sysfs();
+
 /// A detached copy of the mount at (or of the subtree below) an O_PATH descriptor of the caller's own mount namespace.
 /// Throws Error{host}.
 UniqueFd clone_mount(int fd, bool recursive);

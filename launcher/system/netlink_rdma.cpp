@@ -151,19 +151,22 @@ std::optional<RdmaLink> RdmaSocket::find(const std::string& name) {
 }
 
 std::optional<RdmaCharDevice> RdmaSocket::find_char_device(const std::string& kind,
-                                                           const std::optional<RdmaLink>& device) {
+                                                           const std::optional<RdmaLink>& device, unsigned port) {
   const NetlinkMessage request = make_request(RDMA_NLDEV_CMD_GET_CHARDEV);
   put(request, RDMA_NLDEV_ATTR_CHARDEV_TYPE, kind);
   if (device) put(request, RDMA_NLDEV_ATTR_DEV_INDEX, device->index);
+  if (port > 0) put(request, RDMA_NLDEV_ATTR_PORT_INDEX, port);
   std::optional<RdmaCharDevice> found;
   const int error_number =
       socket_.transact(request.get(), [&](nlmsghdr* header) { found = parse_char_device(header); });
-  // ENOENT: no such kind; EOPNOTSUPP: not for this device.
-  if (error_number != 0 && error_number != ENOENT && error_number != EOPNOTSUPP)
+  // ENOENT: no such kind; the others: not for this device, or port (a RoCE port has no subnet manager).
+  if (error_number == ENOENT || error_number == EOPNOTSUPP || error_number == EINVAL || error_number == ENXIO)
+    return std::nullopt;
+  if (error_number != 0)
     throw system_error(error_number,
                        fmt::format("cannot find the {} device of '{}'", kind, device ? device->name : "any"),
                        socket_.origin());
-  return error_number == 0 ? found : std::nullopt;
+  return found;
 }
 
 std::vector<int> RdmaSocket::users(const RdmaLink& device) {

@@ -46,10 +46,12 @@ class RdmaSocket {
   [[nodiscard]] std::vector<RdmaLink> list();
   [[nodiscard]] std::optional<RdmaLink> find(const std::string& name);
 
-  /// The char device of kind "uverbs", "umad", "issm" of `device`, or (without a device) "rdma_cm"; nullopt if there is
-  /// none. May load the module that makes it. To be asked for again after each move: numbers change then.
+  /// The char device of kind "uverbs" of `device`, "umad" or "issm" of its `port`, or (without a device) "rdma_cm";
+  /// nullopt if there is none. May load the module that makes it. To be asked for again after each move: numbers
+  /// change.
   [[nodiscard]] std::optional<RdmaCharDevice> find_char_device(const std::string& kind,
-                                                               const std::optional<RdmaLink>& device);
+                                                               const std::optional<RdmaLink>& device = {},
+                                                               unsigned port = 0);
 
   /// Processes that have the device open, each once; 0 stands for those that are dying just now.
   [[nodiscard]] std::vector<int> users(const RdmaLink& device);

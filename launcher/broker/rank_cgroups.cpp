@@ -1,0 +1,124 @@
+#include "launcher/broker/rank_cgroups.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <map>
+
+#include "launcher/system/cgroup_devices.hpp"
+#include "launcher/system/cgroup_tree.hpp"
+
+namespace berth {
+
+namespace {
+
+constexpr const char* kPrefix = "berth-rank.";
+constexpr const char* kLimitsController = "rdma";
+
+bool wants_limits(const RdmaSettings& settings) { return settings.hca_handles || settings.hca_objects; }
+
+bool lists(const std::string& controllers, std::string_view name) {
+  for (std::size_t begin = 0; begin < controllers.size();) {
+    const std::size_t end = std::min(controllers.find_first_of(" \n", begin), controllers.size());
+    if (std::string_view(controllers).substr(begin, end - begin) == name) return true;
+    begin = end + 1;
+  }
+  return false;
+}
+
+/// Version 2 has a controller in a cgroup only if every one above it hands it down.
+void enable_limits(const CgroupTree& tree, const std::string& path) {
+  auto above = cgroup_ancestry(path);
+  above.pop_back();
+  for (const std::string& group : above) {
+    if (lists(tree.read(group, "cgroup.subtree_control"), kLimitsController)) continue;
+    try {
+      tree.write(group, "cgroup.subtree_control", fmt::format("+{}", kLimitsController));
+    } catch (const Error& error) {
+      throw Error(
+          ErrorCode::host, "cannot limit RDMA objects (hca_handles, hca_objects of the pool)",
+          fmt::format("cgroup '{}' does not hand the controller 'rdma' down: {}", group, error.why),
+          "let Slurm give each task a cgroup (TaskPlugin=task/cgroup), check that the kernel has CONFIG_CGROUP_RDMA, "
+          "or remove the limits from the pool");
+    }
+  }
+}
+
+}  // namespace
+
+void RankCgroups::apply(const std::vector<RankOfDevice>& ranks) {
+  // All ranks first: a cgroup can hand a controller down only when no process is left in it.
+  for (const RankOfDevice& rank : ranks)
+    if (wants_limits(*rank.settings)) own_cgroup(kLimitsController, rank);
+  apply_rules(ranks);
+  for (const RankOfDevice& rank : ranks)
+    if (wants_limits(*rank.settings)) apply_limits(rank);
+}
+
+std::string RankCgroups::own_cgroup(const std::string& controller, const RankOfDevice& rank) {
+  const CgroupTree tree = CgroupTree::with_controller(controller);
+  std::string path = tree.path_of(rank.pid);
+  if (path.find(fmt::format("/{}{}", kPrefix, rank.name)) != std::string::npos) return path;
+  if (path != "/" && tree.processes(path) == std::vector<int>{rank.pid}) return path;
+  path = cgroup_child(path, kPrefix + rank.name);
+  tree.make(path);
+  made_.push_back({tree.is_unified() ? "" : controller, path});
+  tree.move_process(rank.pid, path);
+  return path;
+}
+
+void RankCgroups::apply_limits(const RankOfDevice& rank) {
+  const CgroupTree tree = CgroupTree::with_controller(kLimitsController);
+  const std::string path = tree.path_of(rank.pid);
+  if (tree.is_unified()) enable_limits(tree, path);
+  std::string limits = rank.grant->device;
+  if (rank.settings->hca_handles) limits += fmt::format(" hca_handle={}", *rank.settings->hca_handles);
+  if (rank.settings->hca_objects) limits += fmt::format(" hca_object={}", *rank.settings->hca_objects);
+  tree.write(path, "rdma.max", limits);
+}
+
+void RankCgroups::apply_rules(const std::vector<RankOfDevice>& ranks) {
+  const CgroupTree tree = CgroupTree::unified();
+  const auto majors = parse_rdma_majors(read_file(AT_FDCWD, "/proc/devices"));
+  std::map<std::string, std::vector<DeviceRule>> rules;  // by the cgroup that their program is attached to
+  for (const RankOfDevice& rank : ranks) {
+    if (!rank.settings->device_rules) continue;
+    const std::string path = own_cgroup("", rank);
+    const auto ancestry = cgroup_ancestry(path);
+    DeviceRule rule{tree.id(path), static_cast<unsigned>(ancestry.size() - 1), {}};
+    for (const RdmaNode& node : rank.grant->nodes) rule.allowed.push_back({node.major, node.minor});
+    std::vector<DeviceAttachment> attachments;
+    for (const std::string& group : ancestry) attachments.push_back(read_device_attachment(tree, group));
+    const auto level = choose_attach_level(attachments);
+    if (!level)
+      throw Error(ErrorCode::host, fmt::format("cannot restrict RDMA devices in cgroup '{}'", path),
+                  "a device program at the root of all cgroups lets no other be added",
+                  "find out whose it is (bpftool cgroup tree), or set device_rules = false in the pool");
+    rules[ancestry[*level]].push_back(std::move(rule));
+  }
+  for (const auto& [path, of_path] : rules) links_.push_back(attach_device_rules(tree, path, majors, of_path));
+}
+
+RankCgroups::~RankCgroups() {
+  for (const Made& made : made_) try {
+      const CgroupTree tree = CgroupTree::with_controller(made.controller);
+      if (!tree.exists(made.path)) continue;
+      tree.kill(made.path);
+      tree.remove(made.path);
+    } catch (const Error& error) {
+      syslog(LOG_WARNING, "%s", error.render().c_str());
+    }
+}
+
+void remove_stale_rank_cgroups() {
+  for (const char* controller : {"", kLimitsController}) {
+    const CgroupTree tree = CgroupTree::with_controller(controller);
+    for (const std::string& path : tree.find(kPrefix))
+      if (tree.processes(path).empty()) tree.remove(path);
+  }
+}
+
+}  // namespace berth

@@ -1,0 +1,50 @@
+// The cgroups of a step's ranks: which RDMA devices they may open, and how much of them they may use.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launcher/broker/journal.hpp"
+#include "launcher/core/rdma_grant.hpp"
+#include "launcher/system/fd.hpp"
+
+namespace berth {
+
+/// A rank that is to be restricted.
+struct RankOfDevice {
+  int pid = 0;
+  std::string name;  ///< unique on the node: "4711.0.3"
+  const RdmaSettings* settings = nullptr;
+  const RdmaGrant* grant = nullptr;
+};
+
+/// Rules and limits of all ranks of a step; they end with the object.
+class RankCgroups {
+ public:
+  /// Where a cgroup holds nothing but the rank, it is used as it is; else the rank gets one of its own below it.
+  /// Throws Error{host} where what the pool asks for cannot be had.
+  void apply(const std::vector<RankOfDevice>& ranks);
+  RankCgroups() = default;
+  RankCgroups(const RankCgroups&) = delete;
+  RankCgroups& operator=(const RankCgroups&) = delete;
+  ~RankCgroups();
+
+ private:
+  struct Made {
+    std::string controller;  // "": cgroup v2
+    std::string path;
+  };
+  std::string own_cgroup(const std::string& controller, const RankOfDevice& rank);
+  void apply_limits(const RankOfDevice& rank);
+  void apply_rules(const std::vector<RankOfDevice>& ranks);
+
+  std::vector<Made> made_;
+  std::vector<UniqueFd> links_;
+};
+
+/// Removes cgroups that RankCgroups of brokers that were killed have left. The ranks are dead: a rank does not outlive
+/// its broker. Throws Error{host}.
+void remove_stale_rank_cgroups();
+
+}  // namespace berth

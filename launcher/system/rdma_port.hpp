@@ -1,0 +1,27 @@
+// A port of an RDMA device as sysfs shows it: its state and its GIDs, for which there is no netlink.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launcher/core/values.hpp"
+#include "launcher/system/fd.hpp"
+
+namespace berth {
+
+/// "4: ACTIVE"; empty if there is no such port. `sysfs`: a directory descriptor of /sys.
+std::string read_rdma_port_state(int sysfs, const std::string& device, unsigned port);
+
+/// Whether the port is native InfiniBand, whose GIDs belong to no netdev.
+bool is_infiniband_port(int sysfs, const std::string& device, unsigned port);
+
+/// Which of `addresses` has no GID that belongs to `netdev` yet; nullopt: all have one. Without addresses: whether the
+/// netdev has any GID ("fe80::/10" stands for it).
+std::optional<std::string> find_address_without_gid(int sysfs, const std::string& device, unsigned port,
+                                                    const std::string& netdev, const std::vector<IpPrefix>& addresses);
+
+/// An address as a RoCE GID, in sysfs's form: eight groups of four hexadecimal digits.
+std::string to_gid(const IpPrefix& address);
+
+}  // namespace berth
