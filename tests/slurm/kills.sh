@@ -43,10 +43,10 @@ end_step() {
   eventually nodes_idle || return 1
 }
 
-# The device of each rank of a new step, and what sockets it finds there.
+# The device of each rank of a new step, and how many TCP sockets it finds there.
 next_step() {
   as_user srun -Q -w n1 -N1 -n2 --overcommit --rdma-container="$tiny" \
-    sh -c 'echo $BERTH_DEVICE $(($(cat /proc/net/tcp /proc/net/tcp6 /proc/net/udp | grep -vc local_address)))' 2>&1 | sort | paste -sd' '
+    sh -c 'echo $BERTH_DEVICE $(($(cat /proc/net/tcp /proc/net/tcp6 | grep -vc local_address)))' 2>&1 | sort | paste -sd' '
 }
 
 # kill_every_kind WHAT DEVICES RELEASED: DEVICES are the only two of n1, in order; the command RELEASED succeeds when they

@@ -8,7 +8,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/../../slurm/lib.sh"
 # All that a test may have changed on the guest's NICs and RDMA devices; `finish` compares it with `begin`'s.
 machine_devices() {
   ip -o -d link | sed 's/^[0-9]*: //' | grep '^pf' | sort
-  ip -o address | sed 's/^[0-9]*: //' | grep '^pf' | sort
+  ip -o address | sed 's/^[0-9]*: //; s/ tentative//' | grep '^pf' | sort
   ip -4 route | grep -w "dev pf[^ ]*" || true
   rdma link | sort
 }
