@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launcher/cli/node.hpp"
+#include "launcher/cli/plan_file.hpp"
 #include "launcher/cli/table.hpp"
 #include "launcher/cli/verbs.hpp"
 #include "launcher/core/error.hpp"
@@ -25,6 +26,7 @@ struct PlanOptions {
   std::string node_path;
   std::string gres;
   std::string svg_path;
+  PlanFileOptions file;
 };
 
 std::vector<CpuSet> parse_masks(const std::vector<std::string>& texts) {
@@ -77,6 +79,9 @@ void print_plan(const NodePlan& plan, bool verbose) {
 }
 
 void show_plan(PlanOptions plan_options, const GlobalOptions& options) {
+  if (plan_options.file.is_given()) {
+    return show_file_plan(plan_options.file, plan_options.ranks, parse_masks(plan_options.cpu_masks), options.json);
+  }
   Request& request = plan_options.request;
   if (!plan_options.image.empty()) {
     if (!request.image.empty() && request.image != plan_options.image) {
@@ -132,6 +137,7 @@ void add_plan_verb(CLI::App& app, GlobalOptions& options) {
   verb->add_option("--svg", plan->svg_path,
                    "draw the node and the plan to this file (-: standard output, nothing else)")
       ->type_name("FILE");
+  add_plan_file_options(*verb, plan->file);
   add_request_options(*verb, plan->request);
   verb->footer(
       "Examples:\n"
@@ -139,6 +145,8 @@ void add_plan_verb(CLI::App& app, GlobalOptions& options) {
       "  berth plan --cpu-mask='0-3;4-7' -v          two bound ranks, and why other devices were not taken\n"
       "  berth plan -n 8 --pool=slow --share --json  for scripts\n"
       "  berth plan -n 8 --node n1.json              on the node that `berth capture n1.json` saw\n"
+      "  berth plan -n 8 --xml n1.xml --vfs 16       on a machine that `lstopo n1.xml` described\n"
+      "  berth plan --problem p.json --json          the best answer to a placement problem\n"
       "Nothing is changed: `berth plan` is a step without its effects.");
   verb->callback([plan, &options] { show_plan(*plan, options); });
 }
