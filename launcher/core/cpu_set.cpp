@@ -61,9 +61,20 @@ std::vector<unsigned> CpuSet::to_vector() const {
   return numbers;
 }
 
-bool CpuSet::is_subset_of(const CpuSet& other) const { return (*this - other).empty(); }
+bool CpuSet::is_subset_of(const CpuSet& other) const {
+  for (std::size_t word = 0; word < words_.size(); ++word) {
+    const std::uint64_t others = word < other.words_.size() ? other.words_[word] : 0;
+    if ((words_[word] & ~others) != 0) return false;
+  }
+  return true;
+}
 
-bool CpuSet::intersects(const CpuSet& other) const { return !(*this & other).empty(); }
+bool CpuSet::intersects(const CpuSet& other) const {
+  for (std::size_t word = 0; word < words_.size() && word < other.words_.size(); ++word) {
+    if ((words_[word] & other.words_[word]) != 0) return true;
+  }
+  return false;
+}
 
 CpuSet& CpuSet::operator|=(const CpuSet& other) {
   if (words_.size() < other.words_.size()) words_.resize(other.words_.size());

@@ -42,8 +42,8 @@ std::string explain_nearness(const Topology& topology, const PlacementCosts& cos
   return fmt::format("{}: device on {}, CPUs on {}", same_package ? "same package" : "remote", place, own);
 }
 
-/// Room for each rank's devices, or an empty list if there is not enough and the policy does not allow that.
-std::vector<std::size_t> choose_capacities(const PlacementProblem& problem) {
+/// Room of each device; nullopt if there is not enough and the policy does not allow that.
+std::optional<std::vector<std::size_t>> choose_capacities(const PlacementProblem& problem) {
   const std::size_t wanted = problem.ranks.size() * problem.devices_per_rank;
   const bool may_share = problem.devices_per_rank == 1;
   std::vector<std::size_t> capacities;
@@ -53,7 +53,7 @@ std::vector<std::size_t> choose_capacities(const PlacementProblem& problem) {
     room += std::min(capacities.back(), wanted);
   }
   if (room >= wanted || problem.shortage == Shortage::some) return capacities;
-  if (problem.shortage == Shortage::fail || !may_share || capacities.empty()) return {};
+  if (problem.shortage == Shortage::fail || !may_share || capacities.empty()) return std::nullopt;
   const std::size_t even = (wanted + capacities.size() - 1) / capacities.size();
   for (std::size_t& capacity : capacities) capacity = std::max(capacity, even);
   return capacities;
@@ -154,20 +154,20 @@ std::optional<PlacementOrder> parse_placement_order(std::string_view text) {
 std::optional<Placement> choose_placement(const PlacementProblem& problem) {
   Placement placement;
   if (problem.ranks.empty()) return placement;
-  const std::vector<std::size_t> capacities = choose_capacities(problem);
-  if (capacities.empty()) return std::nullopt;
+  const auto capacities = choose_capacities(problem);
+  if (!capacities) return std::nullopt;
 
   std::vector<CpuSet> allowed;
   for (const PlacementRank& rank : problem.ranks) allowed.push_back(rank.allowed_cpus);
   const std::vector<CpuPool> pools = find_cpu_pools(problem.topology, allowed);
   const std::vector<CpuSet> cpus =
-      choose_cpus(problem.topology, allowed, pools, choose_pool_loads(problem, pools, capacities));
+      choose_cpus(problem.topology, allowed, pools, choose_pool_loads(problem, pools, *capacities));
 
   PlacementCosts costs(problem);
   std::vector<std::vector<std::size_t>> rows_of;
   for (std::size_t rank = 0; rank < cpus.size(); ++rank)
     rows_of.push_back({costs.add_row(cpus[rank], problem.ranks[rank].gpu)});
-  const auto assigned = assign_devices(costs.make_assignment(std::move(rows_of), capacities));
+  const auto assigned = assign_devices(costs.make_assignment(std::move(rows_of), *capacities));
 
   std::vector<std::size_t> device_load(problem.devices.size(), 0);
   std::vector<std::size_t> port_load(problem.devices.size(), 0);

@@ -140,8 +140,8 @@ std::optional<std::string> other_pool(const PlanInput& input, const std::string&
 }
 
 PlacementProblem make_problem(const Topology& topology, std::vector<CpuSet> allowed,
-                              const std::vector<const Candidate*>& devices, Shortage shortage) {
-  PlacementProblem problem{topology, {}, {}, shortage, PlacementOrder::locality};
+                              const std::vector<const Candidate*>& devices, Shortage shortage, PlacementOrder order) {
+  PlacementProblem problem{topology, {}, {}, shortage, order};
   for (CpuSet& cpus : allowed) problem.ranks.push_back({std::move(cpus), {}});
   for (const Candidate* device : devices) {
     problem.devices.push_back({device->port, device->card,
@@ -152,11 +152,12 @@ PlacementProblem make_problem(const Topology& topology, std::vector<CpuSet> allo
 
 /// The `limit` devices that `limit` ranks would get if they had all the CPUs: spread over ports and NUMA nodes.
 std::vector<const Candidate*> choose_subset(const Topology& topology, const std::vector<CpuSet>& allowed,
-                                            const std::vector<const Candidate*>& devices, std::size_t limit) {
+                                            const std::vector<const Candidate*>& devices, std::size_t limit,
+                                            PlacementOrder order) {
   CpuSet all;
   for (const CpuSet& cpus : allowed) all |= cpus;
   const auto placement =
-      choose_placement(make_problem(topology, std::vector<CpuSet>(limit, all), devices, Shortage::fail));
+      choose_placement(make_problem(topology, std::vector<CpuSet>(limit, all), devices, Shortage::fail, order));
   std::vector<std::size_t> chosen;
   for (const PlacementChoice& choice : placement.value_or(Placement{}).choices)
     chosen.push_back(choice.devices.front());
@@ -175,6 +176,12 @@ std::size_t count_held(const PlanInput& input, const std::vector<Candidate>& can
         }))
       ++count;
   return count;
+}
+
+/// What happens with fewer devices than ranks: the user's word goes before the pool's.
+Shortage choose_shortage(const PlanInput& input, const Pool& pool) {
+  const bool shared = input.request.share || input.request.net == NetScope::node;
+  return shared ? Shortage::share : pool.shortage;
 }
 
 /// Those of `candidates` that Slurm gave the job, where Slurm counts the devices of the pool. A job that asked for none
@@ -210,8 +217,7 @@ std::vector<Candidate> choose_given(const PlanInput& input, const Pool& pool,
     }
     given.push_back(candidates[index]);
   }
-  const bool shared = input.request.share || input.request.net == NetScope::node;
-  if (!shared && given.size() < input.ranks.size()) {
+  if (choose_shortage(input, pool) == Shortage::fail && given.size() < input.ranks.size()) {
     throw Error(ErrorCode::usage, what,
                 fmt::format("Slurm gave the job {} of \"{}\" on {}", devices_text(given.size()), pool.gres,
                             input.inventory.host),
@@ -227,7 +233,7 @@ std::vector<const Candidate*> choose_devices(const PlanInput& input, const PoolG
                                              const std::vector<CpuSet>& allowed) {
   if (candidates.empty()) throw_no_device(*grant.pool, input.inventory);
   const bool one_for_all = input.request.net == NetScope::node;
-  const std::size_t needed = one_for_all || input.request.share ? 1 : input.ranks.size();
+  const std::size_t needed = choose_shortage(input, *grant.pool) == Shortage::fail ? input.ranks.size() : 1;
   const std::size_t held = input.job == 0 ? 0 : count_held(input, candidates);
   const std::size_t allowance =
       grant.max_devices ? *grant.max_devices - std::min<std::size_t>(held, *grant.max_devices) : candidates.size();
@@ -249,7 +255,7 @@ std::vector<const Candidate*> choose_devices(const PlanInput& input, const PoolG
 
   const std::size_t limit = one_for_all ? 1 : std::min(allowance, free.size());
   const bool limit_matters = limit < std::min(free.size(), input.ranks.size()) || (one_for_all && free.size() > 1);
-  return limit_matters ? choose_subset(input.inventory.topology, allowed, free, limit) : free;
+  return limit_matters ? choose_subset(input.inventory.topology, allowed, free, limit, grant.pool->order) : free;
 }
 
 RankPlan make_rank(const PlanInput& input, std::size_t local_rank, const CpuSet& cpus, const CpuSet& allowed, Pin pin) {
@@ -284,19 +290,22 @@ NodePlan make_plan(const PlanInput& input) {
   const std::vector<Candidate> candidates = make_candidates(*grant.pool, input.inventory);
   const std::vector<Candidate> given = choose_given(input, *grant.pool, candidates);
   const std::vector<const Candidate*> devices = choose_devices(input, grant, given, allowed);
-  const bool may_share = input.request.share || input.request.net == NetScope::node;
-  const auto placement =
-      choose_placement(make_problem(topology, allowed, devices, may_share ? Shortage::share : Shortage::fail));
+  const auto placement = choose_placement(
+      make_problem(topology, allowed, devices, choose_shortage(input, *grant.pool), grant.pool->order));
   if (!placement) throw_too_few(input, *grant.pool, given, input.ranks.size());
 
   std::map<std::size_t, std::size_t> berth_of_device;
   for (std::size_t i = 0; i < input.ranks.size(); ++i) {
     const PlacementChoice& choice = placement->choices[i];
+    plan.ranks.push_back(make_rank(input, i, choice.cpus, allowed[i], plan.pin));
+    plan.ranks.back().reason = choice.reason;
+    if (choice.devices.empty()) {
+      plan.ranks.back().reason += ": the network of the host";
+      continue;
+    }
     const auto [position, is_new] = berth_of_device.emplace(choice.devices.front(), plan.berths.size());
     if (is_new) plan.berths.push_back(devices[choice.devices.front()]->berth);
-    plan.ranks.push_back(make_rank(input, i, choice.cpus, allowed[i], plan.pin));
     plan.ranks.back().berth = position->second;
-    plan.ranks.back().reason = choice.reason;
   }
   for (const Candidate& candidate : candidates) {
     const bool taken = std::any_of(plan.berths.begin(), plan.berths.end(),

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "launcher/core/placement.hpp"
 #include "launcher/core/request.hpp"
 #include "launcher/core/values.hpp"
 #include "launcher/core/vf_attributes.hpp"
@@ -70,6 +71,8 @@ struct Pool {
   RdmaSettings rdma;
   VfPolicy vf;       ///< sriov only
   std::string gres;  ///< Slurm's generic resource that counts the devices; empty: Slurm does not know them
+  PlacementOrder order = PlacementOrder::locality;
+  Shortage shortage = Shortage::fail;  ///< some: ranks that get no device are in the host's network
   bool operator==(const Pool&) const = default;
 };
 

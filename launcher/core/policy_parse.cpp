@@ -177,6 +177,10 @@ Pool parse_pool(PolicySection section) {
   if (pool.kind == PoolKind::macvlan && pool.berths_per_parent == 0) {
     section.refuse("berths", "'berths' is missing", "say how many macvlan devices each parent gets: berths = 8");
   }
+  if (const auto order = section.string("order"))
+    pool.order = choose<PlacementOrder>(section, *order, "order", {PlacementOrder::locality, PlacementOrder::balance});
+  if (const auto shortage = section.string("shortage"))
+    pool.shortage = choose<Shortage>(section, *shortage, "shortage", {Shortage::fail, Shortage::share, Shortage::some});
   if (pool.kind == PoolKind::host) {
     if (pool.berths_per_parent == 0)
       section.refuse("berths", "'berths' is missing", "say how many ranks may share each device: berths = 8");
@@ -355,8 +359,8 @@ Policy parse_policy(std::string_view text, const std::string& source) {
   Policy policy;
   policy.source = source;
   std::vector<std::string> names;
-  std::vector<std::string> pool_keys = {"name",      "kind",  "parents", "berths",   "park", "interface",
-                                        "addresses", "nodes", "mtu",     "gateways", "vf",   "gres"};
+  std::vector<std::string> pool_keys = {"name",  "kind", "parents",  "berths", "park", "interface", "addresses",
+                                        "nodes", "mtu",  "gateways", "vf",     "gres", "order",     "shortage"};
   for (std::string& key : rdma_keys()) pool_keys.push_back(std::move(key));
   for (const PolicySection& section : root.sections("pool", pool_keys)) {
     policy.pools.push_back(parse_pool(section));

@@ -65,3 +65,23 @@ TEST_CASE("Golden: a busy node with a quarantined and a parked VF", "[golden]") 
   input.inventory.virtual_functions[2].netdev = "";
   check_golden("busy-2", input);
 }
+
+TEST_CASE("Golden: packed ranks on a pool that counts balance first", "[golden]") {
+  PlanInput input = two_socket_input(0);
+  input.policy.pools[0].order = PlacementOrder::balance;
+  for (unsigned rank = 0; rank < 6; ++rank) input.ranks.push_back({rank, CpuSet::range(rank, rank)});
+  check_golden("packed-balance-6", input);
+}
+
+TEST_CASE("Golden: more ranks than devices, some of which stay in the network of the host", "[golden]") {
+  PlanInput input = two_socket_input(10);
+  input.policy.pools[0].shortage = Shortage::some;
+  check_golden("some-10-on-8", input);
+}
+
+TEST_CASE("Golden: unbound ranks where only the second NUMA node has a NIC", "[golden]") {
+  PlanInput input = two_socket_input(5);
+  input.policy.pools[0].parents = {"eth3"};
+  input.policy.pools[0].shortage = Shortage::share;
+  check_golden("unbound-5-far", input);
+}

@@ -437,3 +437,14 @@ TEST_CASE("A pool may be a generic resource of Slurm, and each one's own", "[pol
   for (const char* name : {"vf:2", "vf,x", "none", "v f", "-vf"})
     CHECK_THAT(refusal(kHeader + named("fast", name)), ContainsSubstring("not a name for a generic resource"));
 }
+
+TEST_CASE("A pool says what counts first, and what happens when devices run out", "[policy]") {
+  const std::string pool = "version = 1\n[[pool]]\nname = \"fast\"\nkind = \"sriov\"\nparents = [\"eth1\"]\n";
+  CHECK(parse_policy(pool, "p.toml").pools[0].order == PlacementOrder::locality);
+  CHECK(parse_policy(pool, "p.toml").pools[0].shortage == Shortage::fail);
+  const Policy policy = parse_policy(pool + "order = \"balance\"\nshortage = \"some\"\n", "p.toml");
+  CHECK(policy.pools[0].order == PlacementOrder::balance);
+  CHECK(policy.pools[0].shortage == Shortage::some);
+  CHECK_THROWS_AS(parse_policy(pool + "order = \"best\"\n", "p.toml"), Error);
+  CHECK_THROWS_AS(parse_policy(pool + "shortage = \"wait\"\n", "p.toml"), Error);
+}

@@ -16,18 +16,20 @@ _berth() {
   done
 
   case $previous in
-    --policy | --topology | --container) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+    --policy | --topology | --container | --xml | --problem) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
     --state | --sysfs | --workdir) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
     --pin) mapfile -t COMPREPLY < <(compgen -W 'off cpus cpus+mem' -- "$word"); return ;;
+    --order) mapfile -t COMPREPLY < <(compgen -W 'locality balance' -- "$word"); return ;;
+    --shortage) mapfile -t COMPREPLY < <(compgen -W 'fail share some' -- "$word"); return ;;
     --net) mapfile -t COMPREPLY < <(compgen -W 'rank node host' -- "$word"); return ;;
-    --node-name | --pool | --mount | --env | --wait | --ranks | -n | --cpu-mask | --gres | --job) return ;;
+    --node-name | --pool | --mount | --env | --wait | --ranks | -n | --vfs | --cpu-mask | --gres | --job) return ;;
   esac
 
   local words=''
   case $verb in
     '') words="$verbs $global" ;;
     plan)
-      words="--ranks --cpu-mask --gres --topology --container --pool --mount --env --workdir --pin --net --share --wait $global"
+      words="--ranks --cpu-mask --gres --topology --xml --vfs --problem --order --shortage --container --pool --mount --env --workdir --pin --net --share --wait $global"
       if [[ $word != -* ]]; then
         compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return
