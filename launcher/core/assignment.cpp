@@ -159,6 +159,7 @@ class Network {
 
   /// Ranks choose in turn, each the earliest device that still leaves a cheapest assignment.
   std::vector<std::vector<std::size_t>> choose_earliest() {
+    flow_.finish();
     std::vector<std::vector<std::size_t>> assigned(problem_.rows_of.size());
     std::vector<bool> blocked(gates_.size() * (devices() + 1), false);
     std::vector<bool> origins;
@@ -316,11 +317,13 @@ class Network {
 template <class Use>
 auto with_network(const AssignmentProblem& problem, const Use& use) {
   const PackedCosts costs(problem);
-  // Paths visit a node once at most, so that a distance is less than the number of nodes times the largest cost.
-  const std::size_t things = problem.rows_of.size() + problem.rows + problem.column_of.size() + problem.columns;
-  const std::size_t bits = costs.bits() + 2 * static_cast<std::size_t>(std::bit_width(things)) + 4;
+  // A path changes the load of each thing by one at most and moves each row's ranks once, so that its cost is of the
+  // order of a whole assignment's: that times the rows and ports per rank, if there are more of these than ranks.
+  const std::size_t units = std::max<std::size_t>(problem.rows_of.size() * problem.devices_per_rank, 1);
+  const std::size_t things = problem.rows + problem.columns + problem.column_of.size();
+  const std::size_t bits = costs.bits() + static_cast<std::size_t>(std::bit_width(things / units)) + 6;
   if (bits < 127) return use(Network<Int128>(problem, costs));
-  if (bits < WideInt<6>::kBits) return use(Network<WideInt<6>>(problem, costs));
+  if (bits < WideInt<8>::kBits) return use(Network<WideInt<8>>(problem, costs));
   return use(Network<Huge>(problem, costs));
 }
 

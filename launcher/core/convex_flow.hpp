@@ -15,7 +15,8 @@ namespace berth {
 ///
 /// Every unit of flow takes a shortest path of the residual network (Dijkstra with potentials), so the flow is a
 /// cheapest one at any time. Arcs may be costly, never negative. Of an optimal flow, the other optimal flows are those
-/// that cycles of arcs without reduced cost lead to: claim() walks them, to find the one flow that one likes best.
+/// that cycles of arcs without reduced cost lead to: after finish(), claim() walks them, to find the one that one likes
+/// best.
 template <class Cost>
 class ConvexFlow {
  public:
@@ -30,8 +31,7 @@ class ConvexFlow {
   /// Its k-th unit costs linear + (2k - 1) × square, so that all of them cost linear × flow + square × flow².
   Index add_arc(Index from, Index to, std::size_t capacity, Cost linear, Cost square) {
     const auto arc = static_cast<Index>(arcs_.size());
-    arcs_.push_back({from, to, capacity, 0, 0, linear + square, Cost(0), square + square});
-    arcs_[arc].remove = Cost(0) - (linear - square);
+    arcs_.push_back({from, to, capacity, 0, 0, linear + square, square - linear, square + square});
     touching_[from].push_back(arc);
     touching_[to].push_back(arc);
     return arc;
@@ -85,6 +85,12 @@ class ConvexFlow {
     return true;
   }
 
+  /// After the last augment(), before the first claim(): from here on it only counts which changes cost nothing.
+  void finish() {
+    is_finished_ = true;
+    for (Arc& arc : arcs_) find_free_changes(arc);
+  }
+
   /// The nodes from which `target` can be reached by changes that cost nothing.
   void find_tight_origins(Index target, std::vector<bool>& origins) const {
     origins.assign(touching_.size(), false);
@@ -94,9 +100,7 @@ class ConvexFlow {
       const Index node = queue[next];
       for (const Index id : touching_[node]) {
         const Index other = arcs_[id].from == node ? arcs_[id].to : arcs_[id].from;
-        if (origins[other]) continue;
-        const auto step = step_from(other, id);
-        if (!step || step->reduced != Cost(0)) continue;
+        if (origins[other] || !is_free_step(other, id)) continue;
         origins[other] = true;
         queue.push_back(other);
       }
@@ -107,8 +111,7 @@ class ConvexFlow {
   /// flow is led through the arc, provided that this costs nothing; else false, and nothing has changed.
   bool claim(Index arc) {
     if (arcs_[arc].flow == arcs_[arc].claimed) {
-      const auto step = step_from(arcs_[arc].from, arc);
-      if (!step || step->reduced != Cost(0)) return false;
+      if (!is_free_step(arcs_[arc].from, arc)) return false;
       if (!find_tight_path(arcs_[arc].to, arcs_[arc].from, arc)) return false;
       push(arcs_[arc].to, arcs_[arc].from);
       change(arcs_[arc], true);
@@ -125,9 +128,11 @@ class ConvexFlow {
   struct Arc {
     Index from, to;
     std::size_t capacity, flow, claimed;
-    Cost add;     ///< of one unit more
-    Cost remove;  ///< of one unit less: negative
-    Cost growth;  ///< of `add` with each unit
+    Cost add;                   ///< of one unit more
+    Cost remove;                ///< of one unit less: negative
+    Cost growth;                ///< of `add` with each unit
+    bool more_is_free = false;  ///< after finish(): `add` does not change the cost of the whole
+    bool less_is_free = false;
   };
 
   struct Step {
@@ -146,6 +151,17 @@ class ConvexFlow {
     return Step{arc.from, arc.remove + potential_[node] - potential_[arc.from]};
   }
 
+  void find_free_changes(Arc& arc) const {
+    const Cost difference = potential_[arc.from] - potential_[arc.to];
+    arc.more_is_free = arc.add + difference == Cost(0);
+    arc.less_is_free = arc.remove == difference;
+  }
+
+  [[nodiscard]] bool is_free_step(Index node, Index id) const {
+    const Arc& arc = arcs_[id];
+    return arc.from == node ? arc.more_is_free && arc.flow < arc.capacity : arc.less_is_free && arc.flow > arc.claimed;
+  }
+
   bool find_tight_path(Index source, Index target, Index without) {
     visited_.assign(touching_.size(), false);
     via_.resize(touching_.size());
@@ -154,12 +170,11 @@ class ConvexFlow {
     for (std::size_t next = 0; next < queue.size(); ++next) {
       if (queue[next] == target) return true;
       for (const Index id : touching_[queue[next]]) {
-        if (id == without) continue;
-        const auto step = step_from(queue[next], id);
-        if (!step || visited_[step->to] || step->reduced != Cost(0)) continue;
-        visited_[step->to] = true;
-        via_[step->to] = id;
-        queue.push_back(step->to);
+        const Index other = arcs_[id].from == queue[next] ? arcs_[id].to : arcs_[id].from;
+        if (id == without || visited_[other] || !is_free_step(queue[next], id)) continue;
+        visited_[other] = true;
+        via_[other] = id;
+        queue.push_back(other);
       }
     }
     return false;
@@ -175,7 +190,7 @@ class ConvexFlow {
     }
   }
 
-  static void change(Arc& arc, bool more) {
+  void change(Arc& arc, bool more) {
     if (more) {
       ++arc.flow;
       arc.add += arc.growth;
@@ -185,8 +200,10 @@ class ConvexFlow {
       arc.add -= arc.growth;
       arc.remove += arc.growth;
     }
+    if (is_finished_) find_free_changes(arc);
   }
 
+  bool is_finished_ = false;
   std::vector<Arc> arcs_;
   std::vector<std::vector<Index>> touching_;   ///< per node: arcs that begin or end there
   std::vector<Cost> potential_;                ///< per node

@@ -190,7 +190,7 @@ class ProblemReader {
       device.location = function->second->location;
       device.local_cpus = known_cpus(machine_, is_network ? function->second->local_cpus : device.location.local_cpus);
       named_.devices.push_back(has(raw, "id") ? item["id"].text() : pci);
-      if (!ids.emplace(named_.devices.back(), number++).second) item["id"].complain("is there twice");
+      if (!ids.emplace(named_.devices.back(), number++).second) item.complain("has the id of another device");
       named_.problem.devices.push_back(std::move(device));
     }
     const std::vector<std::uint64_t> whole = whole_speeds(speeds, reader_["devices"]);
