@@ -81,10 +81,14 @@ void show_file_plan(const PlanFileOptions& options, std::optional<unsigned> rank
   NamedProblem named = has_problem ? read_problem(options) : make_problem(options, ranks, masks);
   if (const auto order = parse_placement_order(options.order)) named.problem.order = *order;
   if (const auto shortage = parse_shortage(options.shortage)) named.problem.shortage = *shortage;
+  if (!has_problem && named.devices.empty()) {
+    throw Error(ErrorCode::host, fmt::format("cannot plan for '{}'", options.xml_path),
+                "it has no network device whose link is up", "write it with its devices: lstopo --whole-io FILE.xml");
+  }
   const auto placement = choose_placement(named.problem);
   if (!placement) {
-    throw Error(ErrorCode::host, fmt::format("cannot give {} ranks a device each", named.problem.ranks.size()),
-                fmt::format("there are {} network devices", named.devices.size()),
+    throw Error(ErrorCode::host, fmt::format("cannot give each of {} ranks a device", named.problem.ranks.size()),
+                fmt::format("'{}' has {}", has_problem ? options.problem_path : options.xml_path, named.devices.size()),
                 "make more with --vfs, or say --shortage=share or --shortage=some");
   }
   if (json) return print_json(to_json_value(named, *placement).dump(2));

@@ -17,7 +17,9 @@ namespace {
 
 using Over = CostLevel::Over;
 using Huge = WideInt<32>;
-constexpr std::size_t kMostMultipleBits = 1024;
+// Multiples of divisors that are larger than this are not used; all levels together must fit into Huge.
+constexpr std::size_t kMostBitsOfPairs = 1024;
+constexpr std::size_t kMostBitsOfLoads = 256;
 constexpr std::uint64_t kRoundedUnits = std::uint64_t{1} << 40U;
 
 std::size_t count_of(const std::vector<std::size_t>& numbers) {
@@ -25,13 +27,13 @@ std::size_t count_of(const std::vector<std::size_t>& numbers) {
 }
 
 /// The least common multiple of all divisors, or 0 if it is too large to be exact.
-Huge common_multiple(const std::vector<std::uint64_t>& divisors) {
+Huge common_multiple(const std::vector<std::uint64_t>& divisors, std::size_t most_bits) {
   Huge multiple = 1;
   for (const std::uint64_t divisor : divisors) {
     Huge quotient = multiple;
     const std::uint64_t rest = quotient.divide(divisor);
     multiple *= divisor / std::gcd(rest, divisor);
-    if (multiple.bit_width() > kMostMultipleBits) return 0;
+    if (multiple.bit_width() > most_bits) return 0;
   }
   return multiple;
 }
@@ -81,7 +83,7 @@ class PackedCosts {
   }
 
   void pack(const CostLevel& level) {
-    Huge multiple = common_multiple(level.divisors);
+    Huge multiple = common_multiple(level.divisors, level.over == Over::pairs ? kMostBitsOfPairs : kMostBitsOfLoads);
     const bool exact = multiple != Huge(0);
     const auto worth = [&](std::uint64_t value, std::size_t number) {
       Huge cost = exact ? multiple : Huge(kRoundedUnits);
@@ -321,7 +323,7 @@ auto with_network(const AssignmentProblem& problem, const Use& use) {
   // order of a whole assignment's: that times the rows and ports per rank, if there are more of these than ranks.
   const std::size_t units = std::max<std::size_t>(problem.rows_of.size() * problem.devices_per_rank, 1);
   const std::size_t things = problem.rows + problem.columns + problem.column_of.size();
-  const std::size_t bits = costs.bits() + static_cast<std::size_t>(std::bit_width(things / units)) + 6;
+  const std::size_t bits = costs.bits() + static_cast<std::size_t>(std::bit_width(things / units)) + 8;
   if (bits < 127) return use(Network<Int128>(problem, costs));
   if (bits < WideInt<8>::kBits) return use(Network<WideInt<8>>(problem, costs));
   return use(Network<Huge>(problem, costs));

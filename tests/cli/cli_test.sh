@@ -140,6 +140,37 @@ check "with its place" says "$err" 'cut.json:[0-9]+:[0-9]+: '
 run "$berth" plan --node n2
 check "a name in its place fails" says "$err" "--node-name"
 
+# Machines that are not this one.
+cat >"$work/m.xml" <<'XML'
+<topology version="2.0"><object type="Machine" cpuset="0x3">
+  <object type="NUMANode" os_index="0" cpuset="0x3"/>
+  <object type="Core" cpuset="0x1"/><object type="Core" cpuset="0x2"/>
+  <object type="PCIDev" pci_busid="0000:01:00.0" pci_type="0200 [8086:1572]">
+    <object type="OSDev" name="eth0" osdev_type="2"/>
+  </object>
+</object></topology>
+XML
+run "$berth" plan --xml "$work/m.xml" -n 2 --vfs 2
+check "ranks are planned on VFs of an XML file" says "$out" '^1 +0000:01:00.0/vf1 +1 '
+run "$berth" plan --xml "$work/m.xml" -n 2
+check "fewer devices than ranks are refused" test "$code" = 1
+check "with a way out" says "$err" '--shortage=share'
+run "$berth" plan --xml "$work/m.xml" -n 2 --shortage=some --json
+check "or some ranks are left without" says "$out" '"unserved": 1.0'
+echo '{"topology": "'"$work"'/m.xml", "vfs": 1, "kind": "net", "ranks": [{"cpuset": "1"}]}' >"$work/p.json"
+run "$berth" plan --problem "$work/p.json" --json
+check "a problem is solved" says "$out" '"0000:01:00.0/vf0"'
+sed -i 's/"1"/"7"/' "$work/p.json"
+run "$berth" plan --problem "$work/p.json"
+check "a problem that does not fit its machine is refused with the place" says "$err" 'p.json: ranks\[0\].cpuset has no CPU'
+sed -i '4s/<object/<objekt/' "$work/m.xml"
+run "$berth" plan --xml "$work/m.xml"
+check "an XML file that is wrong is refused with the place" says "$err" 'm.xml:[0-9]+:[0-9]+: '
+run "$berth" plan --xml "$work/missing.xml"
+check "and one that is missing" test "$code" = 1
+run "$berth" plan --problem "$work/p.json" -n 2
+check "a problem names its ranks itself" test "$code" = 2
+
 sed '/^name = "fast"/a gres = "vf"' "$work/policy.toml" >"$work/counted.toml"
 counted=("${node[@]/#$work\/policy.toml/$work/counted.toml}")
 run "$berth" gres "${node[@]}"
