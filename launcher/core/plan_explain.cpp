@@ -1,0 +1,103 @@
+#include "launcher/core/plan_explain.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+namespace berth {
+namespace {
+
+/// Values of levels are sums of fractions: what differs by less than this is rounding.
+constexpr double kRounding = 1e-9;
+
+class Explorer {
+ public:
+  Explorer(const PlacementProblem& problem, const Placement& placement)
+      : problem_(problem), placement_(placement), load_(problem.devices.size(), 0) {
+    for (const PlacementChoice& choice : placement.choices)
+      for (const std::size_t device : choice.devices) ++load_[device];
+    for (std::size_t device = 0; device < problem.devices.size(); ++device) {
+      const auto [port, is_new] = port_numbers_.emplace(problem.devices[device].port, ports_.size());
+      if (is_new) ports_.emplace_back();
+      ports_[port->second].push_back(device);
+    }
+  }
+
+  /// Of a rank with one device.
+  [[nodiscard]] std::vector<Alternative> explore(std::size_t rank) const {
+    const std::size_t own = port_of(placement_.choices[rank].devices.front());
+    std::vector<Alternative> alternatives;
+    for (std::size_t port = 0; port < ports_.size(); ++port) {
+      if (port == own) continue;
+      if (auto best = best_on(rank, port)) alternatives.push_back(*best);
+    }
+    return alternatives;
+  }
+
+ private:
+  [[nodiscard]] std::size_t port_of(std::size_t device) const {
+    return port_numbers_.at(problem_.devices[device].port);
+  }
+
+  [[nodiscard]] std::optional<Alternative> best_on(std::size_t rank, std::size_t port) const {
+    for (const std::size_t device : ports_[port])
+      if (load_[device] < problem_.devices[device].capacity) return weigh(rank, device, std::nullopt).first;
+    std::optional<std::pair<Alternative, std::vector<double>>> best;
+    for (std::size_t other = 0; other < placement_.choices.size(); ++other) {
+      const auto& devices = placement_.choices[other].devices;
+      if (devices.size() != 1 || port_of(devices.front()) != port) continue;
+      auto weighed = weigh(rank, devices.front(), other);
+      if (!best || weighed.second < best->second) best = std::move(weighed);
+    }
+    if (!best) return std::nullopt;
+    return best->first;
+  }
+
+  /// The alternative, and the values of all levels with it.
+  [[nodiscard]] std::pair<Alternative, std::vector<double>> weigh(std::size_t rank, std::size_t device,
+                                                                  std::optional<std::size_t> swap_with) const {
+    std::vector<PlacementChoice> choices = placement_.choices;
+    if (swap_with) choices[*swap_with].devices = choices[rank].devices;
+    choices[rank].devices = {device};
+    const std::vector<PlacementLevel> objective = measure_placement(problem_, choices);
+    Alternative alternative{device, swap_with, {}, 0, 0};
+    std::vector<double> values;
+    for (std::size_t level = 0; level < objective.size(); ++level) {
+      const double before = placement_.objective[level].value;
+      const double after = objective[level].value;
+      values.push_back(after);
+      if (!alternative.level.empty() || std::abs(after - before) <= kRounding * std::max(1.0, before)) continue;
+      alternative.level = objective[level].name;
+      alternative.before = before;
+      alternative.after = after;
+    }
+    return {alternative, values};
+  }
+
+  const PlacementProblem& problem_;
+  const Placement& placement_;
+  std::vector<std::size_t> load_;                    ///< ranks per device
+  std::map<std::string, std::size_t> port_numbers_;  ///< in the order of their first device
+  std::vector<std::vector<std::size_t>> ports_;      ///< devices of each
+};
+
+}  // namespace
+
+std::vector<std::vector<Alternative>> find_alternatives(const PlacementProblem& problem, const Placement& placement) {
+  const Explorer explorer(problem, placement);
+  std::vector<std::vector<Alternative>> alternatives;
+  for (std::size_t rank = 0; rank < placement.choices.size(); ++rank) {
+    const bool has_one = placement.choices[rank].devices.size() == 1;
+    alternatives.push_back(has_one ? explorer.explore(rank) : std::vector<Alternative>{});
+  }
+  return alternatives;
+}
+
+std::string to_string(const Alternative& alternative) {
+  if (alternative.level.empty()) return "as good, but its device comes later";
+  return fmt::format("{} {:.6g} -> {:.6g}", alternative.level, alternative.before, alternative.after);
+}
+
+}  // namespace berth
