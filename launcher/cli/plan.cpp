@@ -27,6 +27,7 @@ struct PlanOptions {
   std::string gres;
   std::string svg_path;
   PlanFileOptions file;
+  ReasonOptions reasons;
 };
 
 std::vector<CpuSet> parse_masks(const std::vector<std::string>& texts) {
@@ -62,7 +63,9 @@ std::vector<LocalRank> make_ranks(const PlanOptions& options, const CpuSet& own)
   return ranks;
 }
 
-void print_plan(const NodePlan& plan, bool verbose) {
+enum class Rejections { none, not_free, all };
+
+void print_plan(const NodePlan& plan, Rejections shown) {
   Table table({"RANK", "DEVICE", "INTERFACE", "ADDRESS", "CPUS", "NUMA", "WHY"});
   for (const RankPlan& rank : plan.ranks) {
     const BerthSpec* berth = rank.berth ? &plan.berths[*rank.berth] : nullptr;
@@ -72,15 +75,19 @@ void print_plan(const NodePlan& plan, bool verbose) {
                rank.numa_node ? std::to_string(*rank.numa_node) : "", rank.reason});
   }
   fmt::print("{}", table.render());
-  if (!verbose || plan.rejected.empty()) return;
   Table rejected({"NOT TAKEN", "WHY"});
-  for (const Rejection& rejection : plan.rejected) rejected.add({rejection.device_id, rejection.reason});
-  fmt::print("\n{}", rejected.render());
+  for (const Rejection& rejection : plan.rejected) {
+    const bool is_free = rejection.reason.starts_with("free");
+    if (shown == Rejections::all || (shown == Rejections::not_free && !is_free))
+      rejected.add({rejection.device_id, rejection.reason});
+  }
+  if (!rejected.empty()) fmt::print("\n{}", rejected.render());
 }
 
 void show_plan(PlanOptions plan_options, const GlobalOptions& options) {
   if (plan_options.file.is_given()) {
-    return show_file_plan(plan_options.file, plan_options.ranks, parse_masks(plan_options.cpu_masks), options.json);
+    return show_file_plan(plan_options.file, plan_options.ranks, parse_masks(plan_options.cpu_masks),
+                          plan_options.reasons, options.json);
   }
   Request& request = plan_options.request;
   if (!plan_options.image.empty()) {
@@ -103,12 +110,20 @@ void show_plan(PlanOptions plan_options, const GlobalOptions& options) {
   input.inventory = std::move(node.inventory);
   input.caller = std::move(node.caller);
   if (!plan_options.gres.empty()) input.gres = parse_gres(plan_options.gres);
-  const NodePlan plan = make_plan(input);
+  const SolvedPlan solved = solve_plan(input);
+  const NodePlan& plan = solved.plan;
   if (!plan_options.svg_path.empty())
     write_output(plan_options.svg_path, make_plan_svg(input.inventory, node.functions, plan));
   if (plan_options.svg_path == "-") return;
-  if (options.json) return print_json(to_json_value(plan).dump(2));
-  print_plan(plan, options.verbose);
+  if (options.json) {
+    nlohmann::json answer = to_json_value(plan);
+    add_reasons(plan_options.reasons, solved.problem, solved.devices, solved.placement, answer);
+    return print_json(answer.dump(2));
+  }
+  print_plan(plan, options.verbose                ? Rejections::all
+                   : plan_options.reasons.explain ? Rejections::not_free
+                                                  : Rejections::none);
+  print_reasons(plan_options.reasons, solved.problem, solved.devices, solved.placement);
 }
 
 }  // namespace
@@ -138,6 +153,7 @@ void add_plan_verb(CLI::App& app, GlobalOptions& options) {
                    "draw the node and the plan to this file (-: standard output, nothing else)")
       ->type_name("FILE");
   add_plan_file_options(*verb, plan->file);
+  add_reason_options(*verb, plan->reasons);
   add_request_options(*verb, plan->request);
   verb->footer(
       "Examples:\n"
@@ -147,6 +163,8 @@ void add_plan_verb(CLI::App& app, GlobalOptions& options) {
       "  berth plan -n 8 --node n1.json              on the node that `berth capture n1.json` saw\n"
       "  berth plan -n 8 --xml n1.xml --vfs 16       on a machine that `lstopo n1.xml` described\n"
       "  berth plan --problem p.json --json          the best answer to a placement problem\n"
+      "  berth plan -n 8 --explain --compare         what other choices would cost, and what other launchers do\n"
+      "  berth plan -n 8 --svg plan.svg              a drawing of the node and the plan\n"
       "Nothing is changed: `berth plan` is a step without its effects.");
   verb->callback([plan, &options] { show_plan(*plan, options); });
 }

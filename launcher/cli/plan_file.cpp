@@ -72,7 +72,7 @@ void add_plan_file_options(CLI::App& verb, PlanFileOptions& options) {
 }
 
 void show_file_plan(const PlanFileOptions& options, std::optional<unsigned> ranks, const std::vector<CpuSet>& masks,
-                    bool json) {
+                    const ReasonOptions& reasons, bool json) {
   const bool has_problem = !options.problem_path.empty();
   if (has_problem && (ranks || !masks.empty() || options.vfs > 0)) {
     throw Error(ErrorCode::usage, "cannot change the problem", "a problem names its ranks, masks and devices itself",
@@ -91,8 +91,13 @@ void show_file_plan(const PlanFileOptions& options, std::optional<unsigned> rank
                 fmt::format("'{}' has {}", has_problem ? options.problem_path : options.xml_path, named.devices.size()),
                 "make more with --vfs, or say --shortage=share or --shortage=some");
   }
-  if (json) return print_json(to_json_value(named, *placement).dump(2));
+  if (json) {
+    nlohmann::json answer = to_json_value(named, *placement);
+    add_reasons(reasons, named.problem, named.devices, *placement, answer);
+    return print_json(answer.dump(2));
+  }
   print_placement(named, *placement);
+  print_reasons(reasons, named.problem, named.devices, *placement);
 }
 
 }  // namespace berth

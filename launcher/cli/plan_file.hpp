@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/cli/plan_reasons.hpp"
 #include "launcher/core/values.hpp"
 
 namespace berth {
@@ -24,6 +25,6 @@ void add_plan_file_options(CLI::App& verb, PlanFileOptions& options);
 
 /// Prints the plan. `masks`: one per rank, one for all of `ranks`, or none: what the topology allows. Throws Error.
 void show_file_plan(const PlanFileOptions& options, std::optional<unsigned> ranks, const std::vector<CpuSet>& masks,
-                    bool json);
+                    const ReasonOptions& reasons, bool json);
 
 }  // namespace berth

@@ -269,9 +269,10 @@ RankPlan make_rank(const PlanInput& input, std::size_t local_rank, const CpuSet&
 
 }  // namespace
 
-NodePlan make_plan(const PlanInput& input) {
+SolvedPlan solve_plan(const PlanInput& input) {
   const Topology& topology = input.inventory.topology;
-  NodePlan plan;
+  SolvedPlan solved;
+  NodePlan& plan = solved.plan;
   plan.host = input.inventory.host;
   plan.pin = input.request.pin.value_or(input.policy.pin);
   const std::vector<CpuSet> allowed = usable_cpus(input);
@@ -282,7 +283,7 @@ NodePlan make_plan(const PlanInput& input) {
       plan.ranks.push_back(make_rank(input, i, cpus[i], allowed[i], plan.pin));
       plan.ranks.back().reason = "the network of the host, as asked for";
     }
-    return plan;
+    return solved;
   }
 
   const PoolGrant grant = choose_pool(input.policy, input.caller, input.request);
@@ -290,8 +291,9 @@ NodePlan make_plan(const PlanInput& input) {
   const std::vector<Candidate> candidates = make_candidates(*grant.pool, input.inventory);
   const std::vector<Candidate> given = choose_given(input, *grant.pool, candidates);
   const std::vector<const Candidate*> devices = choose_devices(input, grant, given, allowed);
-  const auto placement = choose_placement(
-      make_problem(topology, allowed, devices, choose_shortage(input, *grant.pool), grant.pool->order));
+  solved.problem = make_problem(topology, allowed, devices, choose_shortage(input, *grant.pool), grant.pool->order);
+  for (const Candidate* device : devices) solved.devices.push_back(device->berth.id);
+  auto placement = choose_placement(solved.problem);
   if (!placement) throw_too_few(input, *grant.pool, given, input.ranks.size());
 
   std::map<std::size_t, std::size_t> berth_of_device;
@@ -317,7 +319,10 @@ NodePlan make_plan(const PlanInput& input) {
                                                  : is_given                  ? "free, not needed"
                                                                              : "Slurm did not give it to this job"});
   }
-  return plan;
+  solved.placement = std::move(*placement);
+  return solved;
 }
+
+NodePlan make_plan(const PlanInput& input) { return solve_plan(input).plan; }
 
 }  // namespace berth

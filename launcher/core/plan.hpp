@@ -8,6 +8,7 @@
 
 #include "launcher/core/gres.hpp"
 #include "launcher/core/inventory.hpp"
+#include "launcher/core/placement.hpp"
 #include "launcher/core/policy.hpp"
 #include "launcher/core/request.hpp"
 #include "launcher/core/values.hpp"
@@ -88,8 +89,18 @@ struct Candidate {
 };
 std::vector<Candidate> make_candidates(const Pool& pool, const Inventory& inventory);
 
+/// A plan with the problem whose answer it is. With NetScope::host there is none: no devices, no choices.
+struct SolvedPlan {
+  NodePlan plan;
+  PlacementProblem problem;          ///< of the devices that could be had
+  std::vector<std::string> devices;  ///< their ids
+  Placement placement;
+};
+
 /// Plans all local ranks at once. Throws Error: policy (user, pool not allowed), busy (not enough free devices: names
 /// the holders), host (no device at all, no CPU for a rank).
+SolvedPlan solve_plan(const PlanInput& input);
+/// The plan alone.
 NodePlan make_plan(const PlanInput& input);
 
 }  // namespace berth

@@ -7,6 +7,8 @@
 #include <set>
 #include <tuple>
 
+#include "launcher/core/plan_explain.hpp"
+
 namespace berth {
 namespace {
 
@@ -143,6 +145,24 @@ std::vector<ComparedPlacement> compare_placements(const PlacementProblem& proble
   add("numa", "a nearest device, each rank alone", policies.numa());
   add("first-free", "the nearest that is left, in rank order", policies.first_free());
   return compared;
+}
+
+nlohmann::json to_json_value(const std::vector<ComparedPlacement>& compared, const std::vector<std::string>& devices) {
+  nlohmann::json array = nlohmann::json::array();
+  for (const ComparedPlacement& one : compared) {
+    nlohmann::json assignment = nlohmann::json::array();
+    for (const PlacementChoice& choice : one.choices)
+      assignment.push_back(choice.devices.empty() ? nlohmann::json(nullptr)
+                                                  : nlohmann::json(devices[choice.devices[0]]));
+    array.push_back({{"policy", one.policy},
+                     {"remote", one.remote},
+                     {"worst_port", one.worst_port},
+                     {"distance", one.distance},
+                     {"shared", one.shared},
+                     {"devices", std::move(assignment)},
+                     {"objective", to_json_value(one.objective)}});
+  }
+  return array;
 }
 
 }  // namespace berth

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <nlohmann/json.hpp>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -30,5 +32,8 @@ struct ComparedPlacement {
 ///   first-free   in rank order, each takes the nearest device that is still free (Slurm's per_task)
 /// The first entry is `best`.
 std::vector<ComparedPlacement> compare_placements(const PlacementProblem& problem, const Placement& best);
+
+/// An array, docs/json.md has the form.
+nlohmann::json to_json_value(const std::vector<ComparedPlacement>& compared, const std::vector<std::string>& devices);
 
 }  // namespace berth

@@ -95,6 +95,34 @@ std::vector<std::vector<Alternative>> find_alternatives(const PlacementProblem& 
   return alternatives;
 }
 
+nlohmann::json to_json_value(const std::vector<PlacementLevel>& objective) {
+  nlohmann::json levels = nlohmann::json::array();
+  for (const PlacementLevel& level : objective) levels.push_back({{"level", level.name}, {"value", level.value}});
+  return levels;
+}
+
+nlohmann::json make_explanation(const PlacementProblem& problem, const std::vector<std::string>& devices,
+                                const Placement& placement) {
+  using nlohmann::json;
+  json ranks = json::array();
+  const auto alternatives = find_alternatives(problem, placement);
+  for (std::size_t rank = 0; rank < alternatives.size(); ++rank) {
+    json others = json::array();
+    for (const Alternative& other : alternatives[rank]) {
+      others.push_back({{"device", devices[other.device]},
+                        {"port", problem.devices[other.device].port},
+                        {"swap_with", other.swap_with ? json(*other.swap_with) : json(nullptr)},
+                        {"level", other.level.empty() ? json(nullptr) : json(other.level)},
+                        {"before", other.before},
+                        {"after", other.after}});
+    }
+    ranks.push_back({{"local_rank", rank}, {"alternatives", std::move(others)}});
+  }
+  return {{"order", to_string(problem.order)},
+          {"objective", to_json_value(placement.objective)},
+          {"ranks", std::move(ranks)}};
+}
+
 std::string to_string(const Alternative& alternative) {
   if (alternative.level.empty()) return "as good, but its device comes later";
   return fmt::format("{} {:.6g} -> {:.6g}", alternative.level, alternative.before, alternative.after);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,6 +25,13 @@ struct Alternative {
 /// free device is reached by changing places with a rank on it. Nothing is ever better than a best placement; what is
 /// equally good lost only because its device comes later.
 std::vector<std::vector<Alternative>> find_alternatives(const PlacementProblem& problem, const Placement& placement);
+
+/// {"LEVEL": VALUE} would lose their order: an array of {"level", "value"}.
+nlohmann::json to_json_value(const std::vector<PlacementLevel>& objective);
+
+/// {"order", "objective", "ranks"}; docs/json.md has the form. `devices` are the names of the problem's.
+nlohmann::json make_explanation(const PlacementProblem& problem, const std::vector<std::string>& devices,
+                                const Placement& placement);
 
 /// "remote 0 -> 1", or "as good, but its device comes later".
 std::string to_string(const Alternative& alternative);

@@ -199,6 +199,14 @@ check "no policy, nothing works" says "$out" '^error +policy +no policy file'
 run "$berth" plan --node "$work/n2.json" -n 3 --pool slow --svg "$work/plan.svg"
 check "a plan is drawn" test "$code" = 0
 check "as XML" python3 -c 'import sys, xml.dom.minidom as x; x.parse(sys.argv[1])' "$work/plan.svg"
+run "$berth" plan --node "$work/n2.json" -n 3 --pool slow --explain --compare
+check "a plan is explained" says "$out" '^remote +0$'
+check "and compared" says "$out" '^block +0 +3 of 3'
+run "$berth" plan --node "$work/n2.json" -n 3 --pool slow --explain --compare --json
+check "in JSON too" python3 -c 'import sys, json
+answer = json.load(sys.stdin)
+assert [one["policy"] for one in answer["comparison"]] == ["berth", "block", "round-robin", "numa", "first-free"]
+assert len(answer["explanation"]["ranks"]) == 3' <<<"$out"
 run "$berth" plan --node "$work/n2.json" -n 3 --pool slow --svg -
 check "the same on standard output" test "$out" = "$(<"$work/plan.svg")"
 

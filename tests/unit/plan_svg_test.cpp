@@ -4,7 +4,9 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <cstdlib>
+#include <fstream>
 #include <map>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -217,6 +219,23 @@ TEST_CASE("Ranks that share a device or have none are drawn too", "[plan_svg]") 
   const std::string alone = draw(host);
   CHECK(check_boxes(alone)["line-group"] == 0);
   CHECK_THAT(alone, ContainsSubstring("3 ranks in the host's network"));
+}
+
+TEST_CASE("Golden: the drawing in the documentation", "[plan_svg][golden]") {
+  PlanInput input = two_socket_input(0);
+  input.inventory.topology.packages = {input.inventory.topology.numa_nodes[0].cpus,
+                                       input.inventory.topology.numa_nodes[1].cpus};
+  input.inventory.held = {{"0000:3b:02.1", true, true, "job 4711.0 (alice)", "", 4711},
+                          {"0000:af:02.3", true, false, "", "a process would not die", 0}};
+  for (const char* cpus : {"0-1,16-17", "2-3,18-19", "4-5,20-21", "6-7,22-23", "8-10,24-26"})
+    input.ranks.push_back({static_cast<unsigned>(input.ranks.size()), *parse_cpu_list(cpus)});
+  const std::string svg = draw(input);
+  const std::string path = std::string(BERTH_SOURCE_DIR) + "/docs/plan-example.svg";
+  if (std::getenv("BERTH_UPDATE_GOLDEN") != nullptr) std::ofstream(path) << svg;
+  std::ifstream file(path);
+  std::stringstream expected;
+  expected << file.rdbuf();
+  CHECK(svg == expected.str());
 }
 
 TEST_CASE("GPUs and NICs below one bridge are drawn in one box", "[plan_svg]") {

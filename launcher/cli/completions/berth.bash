@@ -2,7 +2,7 @@
 _berth() {
   local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} verb='' i
   local global='--policy --state --node-name --sysfs --json --verbose --help --version'
-  local verbs='devices doctor gres leases park plan policy repair unpark version'
+  local verbs='capture devices doctor gres leases park plan policy repair unpark version'
 
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
@@ -16,7 +16,7 @@ _berth() {
   done
 
   case $previous in
-    --policy | --topology | --container | --xml | --problem) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+    --policy | --topology | --node | --svg | --container | --xml | --problem) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
     --state | --sysfs | --workdir) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
     --pin) mapfile -t COMPREPLY < <(compgen -W 'off cpus cpus+mem' -- "$word"); return ;;
     --order) mapfile -t COMPREPLY < <(compgen -W 'locality balance' -- "$word"); return ;;
@@ -29,12 +29,14 @@ _berth() {
   case $verb in
     '') words="$verbs $global" ;;
     plan)
-      words="--ranks --cpu-mask --gres --topology --xml --vfs --problem --order --shortage --container --pool --mount --env --workdir --pin --net --share --wait $global"
+      words="--ranks --node --svg --explain --compare --cpu-mask --gres --topology --xml --vfs --problem --order --shortage --container --pool --mount --env --workdir --pin --net --share --wait $global"
       if [[ $word != -* ]]; then
         compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return
       fi
       ;;
+    devices) words="--node $global" ;;
+    capture) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
     policy)
       words="check $global"
       if [[ $previous == check ]]; then
