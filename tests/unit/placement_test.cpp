@@ -143,3 +143,36 @@ TEST_CASE("Random problems: no device twice, loads even when shared, always the 
       REQUIRE(again->choices[rank].devices == placement->choices[rank].devices);
   }
 }
+
+TEST_CASE("Several devices of a rank are of different cards before they are near", "[placement]") {
+  auto made = problem({"0", "1"}, {device("a", 0), device("a", 0), device("b", 1), device("b", 1)});
+  made.devices_per_rank = 2;
+  const auto placement = choose_placement(made);
+  REQUIRE(placement);
+  CHECK(placement->choices[0].devices == Devices{0, 2});
+  CHECK(placement->choices[1].devices == Devices{1, 3});
+  CHECK(placement->choices[0].nearness == Nearness::remote);
+  made.devices.pop_back();
+  CHECK_FALSE(choose_placement(made));
+}
+
+TEST_CASE("Of ranks for which devices do not suffice, those are served that are near", "[placement]") {
+  auto made = problem({"8", "0", "9"}, {device("a", 0)});
+  made.shortage = Shortage::some;
+  const auto placement = choose_placement(made);
+  REQUIRE(placement);
+  CHECK(placement->choices[0].devices.empty());
+  CHECK(placement->choices[1].devices == Devices{0});
+  CHECK(placement->objective.front() == PlacementLevel{"unserved", 2});
+}
+
+TEST_CASE("Ranks that share a pool of CPUs go to the NUMA node of the devices where cores allow either",
+          "[placement]") {
+  auto made = problem({"0-31", "0-31", "0-31"}, {device("a", 1), device("a", 1), device("a", 1)});
+  const auto placement = choose_placement(made);
+  REQUIRE(placement);
+  CHECK(to_string(placement->choices[0].cpus) == "0-7,16-23");
+  CHECK(to_string(placement->choices[1].cpus) == "8-11,24-27");
+  made.devices = {device("a", 0), device("a", 0), device("a", 0)};
+  CHECK(to_string(choose_placement(made)->choices[1].cpus) == "4-7,20-23");
+}
