@@ -26,6 +26,7 @@ struct PlanOptions {
   std::string node_path;
   std::string gres;
   std::string svg_path;
+  std::uint32_t job = 0;
   PlanFileOptions file;
   ReasonOptions reasons;
 };
@@ -109,6 +110,7 @@ void show_plan(PlanOptions plan_options, const GlobalOptions& options) {
   input.ranks = make_ranks(plan_options, node.cpus);
   input.inventory = std::move(node.inventory);
   input.caller = std::move(node.caller);
+  input.job = plan_options.job;
   if (!plan_options.gres.empty()) input.gres = parse_gres(plan_options.gres);
   const SolvedPlan solved = solve_plan(input);
   const NodePlan& plan = solved.plan;
@@ -149,11 +151,14 @@ void add_plan_verb(CLI::App& app, GlobalOptions& options) {
           "what Slurm gave the job here, as `scontrol --details show job` prints it: \"vf:2(IDX:0-1)\" (default: "
           "no job)")
       ->type_name("TEXT");
-  verb->add_option("--svg", plan->svg_path,
-                   "draw the node and the plan to this file (-: standard output, nothing else)")
-      ->type_name("FILE");
+  CLI::Option* svg = verb->add_option("--svg", plan->svg_path,
+                                      "draw the node and the plan to this file (-: standard output, nothing else)")
+                         ->type_name("FILE");
   add_plan_file_options(*verb, plan->file);
   add_reason_options(*verb, plan->reasons);
+  for (const char* other : {"--xml", "--problem"}) svg->excludes(verb->get_option(other));
+  verb->add_option("--slurm-job", plan->job, "plan a step of this job: what its other steps hold counts as its own")
+      ->type_name("ID");
   add_request_options(*verb, plan->request);
   verb->footer(
       "Examples:\n"

@@ -207,6 +207,16 @@ check "in JSON too" python3 -c 'import sys, json
 answer = json.load(sys.stdin)
 assert [one["policy"] for one in answer["comparison"]] == ["berth", "block", "round-robin", "numa", "first-free"]
 assert len(answer["explanation"]["ranks"]) == 3' <<<"$out"
+run "$berth" plan --xml "$work/n2.xml" --svg "$work/plan.svg"
+check "what cannot be drawn is said" test "$code" = 2
+sed 's/"held": \[\]/"held": [{"device": "eth0.mv0", "parked": true, "leased": true, "holder": "job 7.0", "quarantined": "", "job": 7}]/' \
+  "$work/n2.json" | tr -d '\n' >"$work/busy.json"
+printf '[[allow]]\nmax_devices = 3\n' | cat "$work/policy.toml" - >"$work/limited.toml"
+busy=(--node "$work/busy.json" --policy "$work/limited.toml" --pool slow -n 3)
+run "$berth" plan "${busy[@]}"
+check "devices of other jobs do not count against the limit" test "$code" = 0
+run "$berth" plan "${busy[@]}" --slurm-job 7
+check "those of the job do" says "$err" 'other steps of this job hold 1'
 run "$berth" plan --node "$work/n2.json" -n 3 --pool slow --svg -
 check "the same on standard output" test "$out" = "$(<"$work/plan.svg")"
 
