@@ -166,7 +166,7 @@ void restore_netdev(LinkSocket& host, const LeaseRecord& record) {
   for (const IpPrefix& address : present)
     if (!is_in(original.addresses, address)) host.remove_address(*link, address);
   for (const IpPrefix& address : original.addresses)
-    if (!is_in(present, address)) host.add_address(*link, address);
+    if (!is_in(present, address)) host.add_address(*link, address, !is_in(original.without_broadcast, address));
 }
 
 }  // namespace
@@ -179,7 +179,11 @@ OriginalState read_original(const BerthSpec& berth) {
   } else if (berth.kind == PoolKind::sriov) {
     const auto link = host.find(read_host_netdev(berth));
     if (!link) throw vanished(berth);
-    original = {link->name, link->mac, link->mtu, link->up, host.addresses(*link)};
+    original.name = link->name;
+    original.mac = link->mac;
+    original.mtu = link->mtu;
+    original.up = link->up;
+    original.addresses = host.addresses(*link, &original.without_broadcast);
     if (berth.pci) {
       original.pci_instance = read_pci_instance(*berth.pci);
       original.driver = read_pci_driver(*berth.pci);

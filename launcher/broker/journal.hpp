@@ -56,11 +56,12 @@ struct OriginalState {
   unsigned mtu = 0;
   bool up = false;
   std::vector<IpPrefix> addresses = {};
-  std::string rdma_device = {};    ///< name; empty: none
-  unsigned rdma_port = 0;          ///< the one that belongs to the netdev, from 1
-  std::uint64_t pci_instance = 0;  ///< see read_pci_instance(); 0: not a PCI function
-  std::string driver = {};         ///< of the PCI function
-  VfAttributes vf = {};            ///< all that the PF's driver reports, if any is to be changed
+  std::vector<IpPrefix> without_broadcast = {};  ///< those of them that had no broadcast address
+  std::string rdma_device = {};                  ///< name; empty: none
+  unsigned rdma_port = 0;                        ///< the one that belongs to the netdev, from 1
+  std::uint64_t pci_instance = 0;                ///< see read_pci_instance(); 0: not a PCI function
+  std::string driver = {};                       ///< of the PCI function
+  VfAttributes vf = {};                          ///< all that the PF's driver reports, if any is to be changed
   bool operator==(const OriginalState&) const = default;
 };
 

@@ -133,6 +133,7 @@ json make_original(const OriginalState& original) {
                  {"mtu", original.mtu},
                  {"up", original.up},
                  {"addresses", make_prefixes(original.addresses)},
+                 {"without_broadcast", make_prefixes(original.without_broadcast)},
                  {"pci_instance", original.pci_instance},
                  {"driver", original.driver}};
   if (!original.rdma_device.empty()) {
@@ -151,6 +152,7 @@ OriginalState parse_original(const json& object) {
   object.at("mtu").get_to(original.mtu);
   object.at("up").get_to(original.up);
   original.addresses = parse_prefixes(object, "addresses");
+  original.without_broadcast = parse_prefixes(object, "without_broadcast");
   if (object.contains("rdma_device")) {
     object["rdma_device"].get_to(original.rdma_device);
     object.at("rdma_port").get_to(original.rdma_port);

@@ -201,39 +201,49 @@ void LinkSocket::remove(const Link& link) {
   apply(message.get(), fmt::format("cannot delete network device '{}'", link.name));
 }
 
-std::vector<IpPrefix> LinkSocket::addresses(const Link& link) {
+std::vector<IpPrefix> LinkSocket::addresses(const Link& link, std::vector<IpPrefix>* without_broadcast) {
   std::vector<IpPrefix> found;
   const int error_number =
-      socket_.dump([] { return make_netlink_message(RTM_GETADDR, NLM_F_DUMP, ifaddrmsg{}); }, [&] { found.clear(); },
+      socket_.dump([] { return make_netlink_message(RTM_GETADDR, NLM_F_DUMP, ifaddrmsg{}); },
+                   [&] {
+                     found.clear();
+                     if (without_broadcast) without_broadcast->clear();
+                   },
                    [&](nlmsghdr* header) {
-                     if (const auto address = parse_address(header, link.index)) found.push_back(*address);
+                     const auto address = parse_address(header, link.index);
+                     if (!address) return;
+                     found.push_back(*address);
+                     if (without_broadcast && !nlmsg_find_attr(header, sizeof(ifaddrmsg), IFA_BROADCAST))
+                       without_broadcast->push_back(*address);
                    });
   if (error_number != 0)
     throw system_error(error_number, fmt::format("cannot list the addresses of '{}'", link.name), "netlink");
   return found;
 }
 
-void LinkSocket::change_address(const Link& link, const IpPrefix& address, int type, int flags, std::string_view verb) {
+void LinkSocket::change_address(const Link& link, const IpPrefix& address, int type, bool broadcast) {
   ifaddrmsg header{};
   header.ifa_family = address_family(address);
   header.ifa_prefixlen = address.prefix_length;
   header.ifa_index = link.index;
   const bool v4 = address.family == IpPrefix::Family::v4;
   if (!v4 && type == RTM_NEWADDR) header.ifa_flags = IFA_F_NODAD;
-  const NetlinkMessage message = make_netlink_message(type, flags, header);
+  const NetlinkMessage message =
+      make_netlink_message(type, type == RTM_NEWADDR ? NLM_F_CREATE | NLM_F_EXCL : 0, header);
   put(message, IFA_LOCAL, address.bytes.data(), address_size(address));
   put(message, IFA_ADDRESS, address.bytes.data(), address_size(address));
-  if (v4 && type == RTM_NEWADDR && address.prefix_length < 31) {
-    std::array<std::uint8_t, 4> broadcast{};
+  if (v4 && broadcast && address.prefix_length < 31) {
+    std::array<std::uint8_t, 4> last{};
     for (unsigned bit = 0; bit < 32; ++bit) {
       const auto mask = static_cast<std::uint8_t>(0x80U >> (bit % 8));
       if (bit >= address.prefix_length || (address.bytes[bit / 8] & mask))
-        broadcast[bit / 8] = static_cast<std::uint8_t>(broadcast[bit / 8] | mask);
+        last[bit / 8] = static_cast<std::uint8_t>(last[bit / 8] | mask);
     }
-    put(message, IFA_BROADCAST, broadcast.data(), broadcast.size());
+    put(message, IFA_BROADCAST, last.data(), last.size());
   }
+  const bool add = type == RTM_NEWADDR;
   const std::string what =
-      fmt::format("cannot {} '{}' {} '{}'", verb, to_string(address), type == RTM_NEWADDR ? "to" : "from", link.name);
+      fmt::format("cannot {} '{}' {} '{}'", add ? "add" : "remove", to_string(address), add ? "to" : "from", link.name);
   const int error_number = socket_.transact(message.get(), {});
   if (error_number == 0) return;
   if (!v4 && (error_number == EACCES || error_number == EPERM || error_number == EOPNOTSUPP))
@@ -242,11 +252,11 @@ void LinkSocket::change_address(const Link& link, const IpPrefix& address, int t
   throw system_error(error_number, what, socket_.origin(), error_number == EEXIST ? "" : choose_fix(error_number));
 }
 
-void LinkSocket::add_address(const Link& link, const IpPrefix& address) {
-  change_address(link, address, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, "add");
+void LinkSocket::add_address(const Link& link, const IpPrefix& address, bool broadcast) {
+  change_address(link, address, RTM_NEWADDR, broadcast);
 }
 void LinkSocket::remove_address(const Link& link, const IpPrefix& address) {
-  change_address(link, address, RTM_DELADDR, 0, "remove");
+  change_address(link, address, RTM_DELADDR, false);
 }
 
 void LinkSocket::add_default_route(const Link& link, const IpPrefix& gateway) {

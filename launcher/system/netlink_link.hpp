@@ -65,9 +65,11 @@ class LinkSocket {
   void remove(const Link& link);
 
   /// Addresses of the link, without those that the kernel makes by itself (IPv6 link-local and autoconfigured).
-  [[nodiscard]] std::vector<IpPrefix> addresses(const Link& link);
-  /// IPv6 without duplicate address detection, so that it can be used at once.
-  void add_address(const Link& link, const IpPrefix& address);
+  /// `without_broadcast` gets those of them that have no broadcast address.
+  [[nodiscard]] std::vector<IpPrefix> addresses(const Link& link, std::vector<IpPrefix>* without_broadcast = nullptr);
+  /// IPv4 with the broadcast address of its network, if `broadcast`; IPv6 without duplicate address detection, so that
+  /// it can be used at once.
+  void add_address(const Link& link, const IpPrefix& address, bool broadcast = true);
   void remove_address(const Link& link, const IpPrefix& address);
   void add_default_route(const Link& link, const IpPrefix& gateway);
 
@@ -79,7 +81,7 @@ class LinkSocket {
  private:
   [[nodiscard]] std::optional<Link> find(unsigned index, const std::string& name);
   void apply(nl_msg* message, std::string what);
-  void change_address(const Link& link, const IpPrefix& address, int type, int flags, std::string_view verb);
+  void change_address(const Link& link, const IpPrefix& address, int type, bool broadcast);
 
   NetlinkSocket socket_;
 };

@@ -20,7 +20,8 @@ std::unique_ptr<TemporaryDirectory> make_directory() {
 BerthSite::BerthSite() : directory_(make_directory()), journal(directory_->path() + "/berth") {
   make_parent();
   run("ip link add vf0 address 02:00:5e:00:53:01 type veth peer name wire0 && ip link set wire0 up && "
-      "ip link set vf0 mtu 1480 up && ip addr add 192.168.77.5/24 dev vf0 && ip addr add fd00:77::5/64 dev vf0 nodad");
+      "ip link set vf0 mtu 1480 up && ip addr add 192.168.77.5/24 dev vf0 && ip addr add 192.168.78.5/24 brd + dev vf0 "
+      "&& ip addr add fd00:77::5/64 dev vf0 nodad");
 }
 
 void BerthSite::make_parent() {

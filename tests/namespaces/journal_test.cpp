@@ -48,6 +48,7 @@ LeaseRecord full_record(const Journal& journal) {
                      1500,
                      true,
                      {parse_ip_prefix("192.168.7.1/24").value()},
+                     {parse_ip_prefix("192.168.7.1/24").value()},
                      "mlx5_3",
                      1,
                      77,

@@ -18,6 +18,7 @@ namespace {
 struct HostView {
   Link link;
   std::vector<IpPrefix> addresses;
+  std::vector<IpPrefix> without_broadcast;
   bool operator==(const HostView&) const = default;
 };
 
@@ -25,8 +26,9 @@ std::optional<HostView> read_host_view() {
   LinkSocket host;
   auto link = host.find("vf0");
   if (!link) return std::nullopt;
-  auto addresses = host.addresses(*link);
-  return HostView{*link, addresses};
+  HostView view{*link, {}, {}};
+  view.addresses = host.addresses(*link, &view.without_broadcast);
+  return view;
 }
 
 }  // namespace

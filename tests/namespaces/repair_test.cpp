@@ -54,7 +54,7 @@ struct Crash : BerthSite {
       REQUIRE(link);
       CHECK(link->mtu == 1480);
       CHECK(link->up);
-      CHECK(host.addresses(*link).size() == 2);
+      CHECK(host.addresses(*link).size() == 3);
     }
     check_nothing_left();
   }
