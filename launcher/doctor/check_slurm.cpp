@@ -128,7 +128,8 @@ Findings check_gres(const NodeFacts& facts) {
 Findings check_limits(const NodeFacts& facts) {
   Findings findings;
   const auto& memlock = facts.slurm.memlock;
-  const auto wanted = facts.policy.policy ? facts.policy.policy->memlock : std::nullopt;
+  std::optional<std::uint64_t> wanted;
+  if (facts.policy.policy) wanted = facts.policy.policy->memlock;
   if (memlock && !wanted && *memlock < kLittleMemlock) {
     findings.push_back(
         {Severity::warning, fmt::format("ranks may lock {} of memory only", bytes_text(*memlock)),
