@@ -3,6 +3,7 @@
 //
 //   slurmstepd -> broker    StepRecord once, then RankRecord per rank as soon as it is forked; EOF ends the step
 //   rank       -> broker    {"local_rank": N}, later {"entered": true}
+//   broker     -> rank      {"admitted": true} or {"error": …} after "entered", if the Grant has an RDMA device
 //   broker     -> rank      Grant, or {"error": …}
 //                           before that, while devices are awaited, {"waiting": TEXT}
 //   broker     -> relay     {"berth": N} with the rank's relay socket and pidfd

@@ -61,8 +61,9 @@ void RankCgroups::apply(const std::vector<RankOfDevice>& ranks) {
 std::string RankCgroups::own_cgroup(const std::string& controller, const RankOfDevice& rank) {
   const CgroupTree tree = CgroupTree::with_controller(controller);
   std::string path = tree.path_of(rank.pid);
-  if (path.find(fmt::format("/{}{}", kPrefix, rank.name)) != std::string::npos) return path;
-  if (path != "/" && tree.processes(path) == std::vector<int>{rank.pid}) return path;
+  if (path.ends_with(fmt::format("/{}{}", kPrefix, rank.name))) return path;
+  // Rules of a cgroup hold for those below it, too, where other ranks may be.
+  if (path != "/" && tree.processes(path) == std::vector<int>{rank.pid} && !tree.has_children(path)) return path;
   path = cgroup_child(path, kPrefix + rank.name);
   tree.make(path);
   made_.push_back({tree.is_unified() ? "" : controller, path});

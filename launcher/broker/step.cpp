@@ -241,7 +241,7 @@ void Step::on_connection(std::size_t index) {
   auto message = receive_message(rank.connection.get());
   if (message) {
     rank.entered = message->body.value("entered", false);
-    return;
+    return admit_ranks();
   }
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, rank.connection.get(), nullptr);
   rank.connection.reset();

@@ -67,7 +67,7 @@ class Step {
   bool worth_waiting();
   [[nodiscard]] LeaseOwner make_owner() const;
   void take(const NodePlan& plan, std::vector<Claim> claims);
-  void restrict_ranks(const NodePlan& plan, const std::vector<std::optional<RdmaGrant>>& grants);
+  void admit_ranks();
   void answer(Rank& rank);
   [[nodiscard]] Grant make_grant(const Rank& rank) const;
   void kill_ranks(std::optional<std::size_t> spared = std::nullopt);
@@ -101,6 +101,7 @@ class Step {
   RankCgroups cgroups_;
   std::string phases_;  // "policy 0.2, inventory 1.1, …" in milliseconds, for --rdma-verbose
   std::chrono::steady_clock::time_point phase_start_;
+  bool admitted_ = false;
   bool over_ = false;
 };
 

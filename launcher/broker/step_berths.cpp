@@ -81,7 +81,6 @@ void Step::take(const NodePlan& plan, std::vector<Claim> claims) {
       lease(journal_, held[i], owner);
       if (held[i].record.berth.rdma.mode != RdmaMode::off) rdma[i] = make_rdma_grant(held[i].record, held[i].netns);
     }
-    restrict_ranks(plan, rdma);
   } catch (...) {
     release(journal_, std::move(held));
     throw;
@@ -94,16 +93,30 @@ void Step::take(const NodePlan& plan, std::vector<Claim> claims) {
   plan_ = plan;
 }
 
-/// Before any rank is answered: it must not run unrestricted even for a moment.
-void Step::restrict_ranks(const NodePlan& plan, const std::vector<std::optional<RdmaGrant>>& grants) {
-  std::vector<RankOfDevice> ranks;
-  for (std::size_t i = 0; i < ranks_.size(); ++i) {
-    const auto berth = plan.ranks[i].berth;
-    if (!berth || !grants[*berth] || ranks_[i].dead) continue;
-    ranks.push_back({ranks_[i].record.pid, fmt::format("{}.{}.{}", record_.job, record_.step, ranks_[i].rank),
-                     &plan.berths[*berth].rdma, &*grants[*berth]});
+/// Rules and limits, once all ranks are in: only then has the launcher put each into its last cgroup. Ranks with an
+/// RDMA device wait for this before their exec.
+void Step::admit_ranks() {
+  std::vector<RankOfDevice> restricted;
+  std::vector<int> waiting;
+  for (const Rank& rank : ranks_) {
+    if (rank.dead || !rank.berth || !berths_[*rank.berth].rdma) continue;
+    if (!rank.entered) return;
+    restricted.push_back({rank.record.pid, fmt::format("{}.{}.{}", record_.job, record_.step, rank.rank),
+                          &plan_->berths[*rank.berth].rdma, &*berths_[*rank.berth].rdma});
+    if (rank.connection) waiting.push_back(rank.connection.get());
   }
-  cgroups_.apply(ranks);
+  if (admitted_ || restricted.empty()) return;
+  admitted_ = true;
+  nlohmann::json answer = {{"admitted", true}};
+  try {
+    cgroups_.apply(restricted);
+  } catch (const Error& error) {
+    answer = to_json_value(error);
+  }
+  for (const int connection : waiting) try {
+      send_message(connection, answer);
+    } catch (const Error&) {  // it has died meanwhile
+    }
 }
 
 bool Step::worth_waiting() {

@@ -111,7 +111,15 @@ void enter_as_user(Entry& entry, std::uint32_t uid, std::uint32_t gid, const std
                        "give --rdma-workdir a directory of the image, or mount one there with --rdma-mount");
 }
 
-void confirm_entry(Entry& entry) { send_message(entry.broker.get(), {{"entered", true}}); }
+void confirm_entry(Entry& entry) {
+  send_message(entry.broker.get(), {{"entered", true}});
+  if (!entry.grant.rdma) return;
+  const auto answer = receive_message(entry.broker.get());
+  if (!answer)
+    throw Error(ErrorCode::internal, "cannot enter the berth", "the broker of this step ended",
+                "see the system log of the node (berth-broker)");
+  if (answer->body.contains("error")) throw parse_error(answer->body);
+}
 
 void check_command(const std::string& command, const std::string& path, int& exit_code) {
   exit_code = kExitNotFound;

@@ -35,7 +35,8 @@ void enter_as_root(Entry& entry);
 /// the working directory. Ends by telling the broker that the rank is in.
 void enter_as_user(Entry& entry, std::uint32_t uid, std::uint32_t gid, const std::string& pmix_uri);
 
-/// Tells the broker that nothing can fail any more but exec: a rank that ends without this ends its whole step.
+/// Tells the broker that nothing can fail any more but exec: a rank that ends without this ends its whole step. A rank
+/// with an RDMA device then waits until its cgroup restricts it. Throws the broker's Error.
 void confirm_entry(Entry& entry);
 
 /// Checks that `command` can be run: looks for it with `path` as execvp does, in the current root. Throws Error{image}

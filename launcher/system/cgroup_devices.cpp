@@ -17,6 +17,9 @@ namespace {
 
 constexpr unsigned kRdmaMajor = 231;  // Documentation/admin-guide/devices.txt
 
+/// Levels are counted from the root of the broker's cgroup namespace, which may lie this deep less one.
+constexpr unsigned kNamespaceDepths = 8;
+
 using Byte = std::uint8_t;
 constexpr auto R0 = BPF_REG_0, R1 = BPF_REG_1, R2 = BPF_REG_2, R6 = BPF_REG_6, R7 = BPF_REG_7, R8 = BPF_REG_8,
                R9 = BPF_REG_9;
@@ -59,14 +62,16 @@ std::vector<bpf_insn> make_rule(const DeviceRule& rule) {
     append_verdict(allowed, 1);
   }
   append_verdict(allowed, 0);
-  std::vector<bpf_insn> program = {
-      move_value(R1, rule.level),
-      make(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_get_current_ancestor_cgroup_id),
-      // A 64-bit constant takes two instructions.
-      make(BPF_LD | BPF_DW | BPF_IMM, R2, 0, 0, static_cast<std::int32_t>(rule.cgroup)),
-      make(0, 0, 0, 0, static_cast<std::int32_t>(rule.cgroup >> 32U)),
-      jump_if_register(BPF_JNE, R0, R2, allowed.size()),
-  };
+  std::vector<bpf_insn> program;
+  for (unsigned deeper = 0; deeper < kNamespaceDepths; ++deeper) {
+    program.push_back(move_value(R1, rule.level + deeper));
+    program.push_back(make(BPF_JMP | BPF_CALL, 0, 0, 0, BPF_FUNC_get_current_ancestor_cgroup_id));
+    // A 64-bit constant takes two instructions.
+    program.push_back(make(BPF_LD | BPF_DW | BPF_IMM, R2, 0, 0, static_cast<std::int32_t>(rule.cgroup)));
+    program.push_back(make(0, 0, 0, 0, static_cast<std::int32_t>(rule.cgroup >> 32U)));
+    program.push_back(jump_if_register(BPF_JEQ, R0, R2, (kNamespaceDepths - 1 - deeper) * 5 + 1));
+  }
+  program.push_back(make(BPF_JMP | BPF_JA, 0, 0, static_cast<int>(allowed.size()), 0));
   program.insert(program.end(), allowed.begin(), allowed.end());
   return program;
 }

@@ -22,7 +22,7 @@ struct DeviceNumber {
 /// What the processes of one cgroup may open of the guarded majors.
 struct DeviceRule {
   std::uint64_t cgroup = 0;  ///< CgroupTree::id()
-  unsigned level = 0;        ///< how deep it lies; the root is 0
+  unsigned level = 0;        ///< how deep it lies below the root (0) of the caller's cgroup namespace
   std::vector<DeviceNumber> allowed;
 };
 

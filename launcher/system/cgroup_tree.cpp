@@ -58,6 +58,10 @@ std::uint64_t CgroupTree::id(const std::string& path) const {
   return read_status(open(path).get(), path).st_ino;
 }
 
+bool CgroupTree::has_children(const std::string& path) const {
+  return read_status(open(path).get(), path).st_nlink > 2;  // "." and the entry above; one more for each directory
+}
+
 std::vector<int> CgroupTree::processes(const std::string& path) const {
   const std::string text = read(path, "cgroup.procs");
   std::vector<int> pids;

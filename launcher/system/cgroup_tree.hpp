@@ -25,6 +25,7 @@ class CgroupTree {
   [[nodiscard]] bool exists(const std::string& path) const;
   /// The kernel's number of a cgroup, as BPF programs get it.
   [[nodiscard]] std::uint64_t id(const std::string& path) const;
+  [[nodiscard]] bool has_children(const std::string& path) const;
   /// Processes in it, those of cgroups below it not included.
   [[nodiscard]] std::vector<int> processes(const std::string& path) const;
 

@@ -8,10 +8,10 @@ using namespace berth;
 
 namespace {
 
-/// Runs a device program as the kernel would, for a process whose ancestor at level 2 is `cgroup`: the instructions
+/// Runs a device program as the kernel would, for a process whose ancestor at `level` is `cgroup`: the instructions
 /// that such programs consist of, and no other.
 unsigned verdict(const std::vector<bpf_insn>& program, unsigned type, unsigned major, unsigned minor,
-                 std::uint64_t cgroup) {
+                 std::uint64_t cgroup, unsigned level = 2) {
   std::uint64_t reg[11] = {};
   for (std::size_t at = 0; at < program.size(); ++at) {
     const bpf_insn& i = program[at];
@@ -35,7 +35,7 @@ unsigned verdict(const std::vector<bpf_insn>& program, unsigned type, unsigned m
         break;
       case BPF_JMP | BPF_CALL:
         REQUIRE(i.imm == BPF_FUNC_get_current_ancestor_cgroup_id);
-        reg[0] = reg[1] == 2 ? cgroup : 1;
+        reg[0] = reg[1] == level ? cgroup : 1;
         break;
       case BPF_JMP | BPF_JNE | BPF_K:
         if (reg[i.dst_reg] != value) at += static_cast<std::size_t>(i.off);
@@ -43,8 +43,11 @@ unsigned verdict(const std::vector<bpf_insn>& program, unsigned type, unsigned m
       case BPF_JMP | BPF_JEQ | BPF_K:
         if (reg[i.dst_reg] == value) at += static_cast<std::size_t>(i.off);
         break;
-      case BPF_JMP | BPF_JNE | BPF_X:
-        if (reg[i.dst_reg] != reg[i.src_reg]) at += static_cast<std::size_t>(i.off);
+      case BPF_JMP | BPF_JA:
+        at += static_cast<std::size_t>(i.off);
+        break;
+      case BPF_JMP | BPF_JEQ | BPF_X:
+        if (reg[i.dst_reg] == reg[i.src_reg]) at += static_cast<std::size_t>(i.off);
         break;
       case BPF_JMP | BPF_EXIT:
         return static_cast<unsigned>(reg[0]);
@@ -70,6 +73,7 @@ TEST_CASE("A device program denies what its cgroups are not allowed, and nothing
   CHECK(verdict(program, kChar, 511, 5, kFirst) == 0);
   CHECK(verdict(program, kChar, 511, 5, kSecond) == 1);
   CHECK(verdict(program, kChar, 231, 192, kSecond) == 0);
+  CHECK(verdict(program, kChar, 231, 193, kFirst, 4) == 0);  // levels of a cgroup namespace begin deeper
   // Not of RDMA, no char device, or another cgroup.
   CHECK(verdict(program, kChar, 1, 3, kFirst) == 1);
   CHECK(verdict(program, BPF_DEVCG_DEV_BLOCK, 231, 193, kFirst) == 1);

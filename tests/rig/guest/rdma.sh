@@ -1,0 +1,154 @@
+# What the suites about RDMA have in common. Sourced after suite.sh.
+# shellcheck shell=bash disable=SC2034,SC2154
+
+# start_rdma_cluster KIND PARENTS RDMA LINE...: Slurm on the guest, with one pool; LINEs go into its policy.
+start_rdma_cluster() {
+  policy_head="version = 1
+[limits]
+memlock = \"unlimited\"
+[[pool]]
+name = \"fabric\"
+kind = \"$1\"
+parents = [$2]
+rdma = \"$3\"
+$(printf '%s\n' "${@:4}")"
+  start_berth_cluster "" --host-network --slurm-conf MessageTimeout=60 --slurm-conf PropagateResourceLimitsExcept=MEMLOCK
+}
+
+# The lines that pools with a netns need.
+readonly rdma_addresses=('addresses = ["10.77.0.0/16"]' 'nodes = "n1"')
+
+# on_host ARG...: srun of ranks that see the guest's own root.
+on_host() { as_user timeout 200 srun -Q --mpi=none --rdma-container=none "$@"; }
+
+# Programs for ranks, in the user's home. A rank writes its address for the others, and may wait for theirs.
+write_rank_programs() {
+  cat >"$work/home/verbs.sh" <<'RANK'
+set -eu
+rm -f "$HOME/done.$SLURM_PROCID"
+echo "${BERTH_ADDRESS%%,*}" >"$HOME/address.$SLURM_PROCID"
+peer() { while [ ! -s "$HOME/address.0" ]; do sleep 0.1; done; cat "$HOME/address.0"; }
+# The index of the GID of this rank's own address.
+own_gid() {
+  for index in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19; do
+    gid=$(cat "/sys/class/infiniband/$BERTH_RDMA_DEVICE/ports/1/gids/$index")
+    case $gid in 0000:0000:0000:0000:0000:ffff:*) ;; *) continue ;; esac
+    set -- $(echo "${BERTH_ADDRESS%%,*}" | tr . ' ')
+    [ "$(printf %02x%02x:%02x%02x "$@")" = "${gid#0000:0000:0000:0000:0000:ffff:}" ] && { echo "$index"; return; }
+  done
+  echo "no GID for $BERTH_ADDRESS" >&2
+  return 1
+}
+RANK
+  cat >"$work/home/pingpong.sh" <<'RANK'
+. "$HOME/verbs.sh"
+if [ "$SLURM_PROCID" = 0 ]; then
+  ibv_rc_pingpong -d "$BERTH_RDMA_DEVICE" -g "$(own_gid)" -n 50 >"$HOME/pingpong.out" 2>&1
+else
+  peer=$(peer)
+  until ibv_rc_pingpong -d "$BERTH_RDMA_DEVICE" -g "$(own_gid)" -n 50 "$peer"; do sleep 0.5; done
+fi
+RANK
+  cat >"$work/home/rdma_cm.sh" <<'RANK'
+. "$HOME/verbs.sh"
+if [ "$SLURM_PROCID" = 0 ]; then
+  rping -s -a "${BERTH_ADDRESS%%,*}" -C 5 >"$HOME/rping.out" 2>&1
+else
+  peer=$(peer)
+  until rping -c -a "$peer" -C 5 -v; do sleep 0.5; done
+fi
+RANK
+  cat >"$work/home/view.sh" <<'RANK'
+echo "nics $(ls /sys/class/net | paste -sd' ')"
+echo "rdma $(ls /sys/class/infiniband | paste -sd' ')"
+echo "verbs $(ls /sys/class/infiniband_verbs | paste -sd' ')"
+echo "mad $(ls /sys/class/infiniband_mad | paste -sd' ')"
+echo "nodes $(ls /dev/infiniband | paste -sd' ')"
+echo "listed $(ibv_devices | awk 'NR > 2 {print $1}' | paste -sd' ')"
+echo "fact $BERTH_RDMA_DEVICE $UCX_NET_DEVICES"
+RANK
+}
+
+# Tries to open char devices in ways that a rank has; prints what came of each.
+write_attack() {
+  cat >"$work/home/attack.py" <<'RANK'
+import os, stat, sys
+
+def attempt(what, action):
+    try:
+        action()
+        print(what, "ok")
+    except OSError as error:
+        print(what, error.strerror)
+
+own = "/dev/infiniband/" + next(name for name in os.listdir("/dev/infiniband") if name.startswith("uverbs"))
+outside = f"/proc/{open(os.environ['HOME'] + '/outside').read().strip()}/root/dev/infiniband/"
+foreign = sorted(name for name in os.listdir(outside) if name.startswith("uverbs") and not own.endswith(name))
+attempt("own", lambda: os.open(own, os.O_RDWR))
+attempt("outside", lambda: os.open(outside + foreign[0], os.O_RDWR))
+attempt("mknod", lambda: os.mknod(os.environ["HOME"] + "/node", stat.S_IFCHR | 0o666, os.stat(outside + foreign[0]).st_rdev))
+print("descriptors", sum(os.readlink(f"/proc/self/fd/{fd}").startswith("/dev/infiniband") for fd in os.listdir("/proc/self/fd")
+                         if os.path.exists(f"/proc/self/fd/{fd}")))
+RANK
+  chmod 644 "$work/home/attack.py"
+}
+
+# attacks WHAT: a rank opens its own device and no other.
+attacks() {
+  local outside seen
+  as_user sh -c 'echo $$ >outside; exec sleep 300' &
+  outside=$!
+  eventually test -s "$work/home/outside"
+  seen=$(on_host -n1 python3 "$work/home/attack.py" 2>&1) || true
+  kill "$(cat "$work/home/outside")"
+  wait "$outside" || true
+  rm -f "$work/home/outside"
+  check_contains "$1: a rank opens its own device" "own ok" "$seen"
+  check_contains "$1: not another's by a path of a process outside" "outside Operation not permitted" "$seen"
+  check_contains "$1: and makes no node" "mknod Operation not permitted" "$seen"
+}
+
+# one_device WHAT: each of two ranks sees one RDMA device, as libraries and tools look for it.
+one_device() {
+  local seen
+  seen=$(on_host -n2 sh "$work/home/view.sh" 2>&1) || true
+  printf '%s\n' "$seen"
+  check_equal "$1: one RDMA device" 2 "$(grep -cE '^rdma rxe[0-9]v[0-9]$' <<<"$seen")"
+  check_equal "$1: one uverbs device in sysfs" 2 "$(grep -cE '^verbs abi_version uverbs[0-9]+$' <<<"$seen")"
+  check_equal "$1: one uverbs node" 2 "$(grep -cE '^nodes rdma_cm umad[0-9]+ uverbs[0-9]+$' <<<"$seen")"
+  check_equal "$1: libibverbs lists it alone" 2 "$(grep -cE '^listed rxe[0-9]v[0-9]$' <<<"$seen")"
+}
+
+all_parked_free() { ! berth_on n1 leases --json | grep -qE '"phase": "(leased|releasing)"'; }
+
+# killed WHAT: a rank with an open QP is killed; its berth is free again.
+killed() {
+  local step
+  rm -f "$work/home/waiting"
+  on_host -n1 sh -c 'ibv_rc_pingpong -d "$BERTH_RDMA_DEVICE" -g 1 & echo $! >"$HOME/waiting"; wait' >/dev/null 2>&1 &
+  step=$!
+  check "$1: a rank waits with a QP" eventually qp_is_open
+  pkill -KILL -u "$test_user" -f ibv_rc_pingpong
+  wait "$step" || true
+  check "$1: after kill -9 its berth is free" eventually all_parked_free
+}
+qp_is_open() { [[ -s $work/home/waiting ]] && find "/proc/$(<"$work/home/waiting")/fd" -lname '*uverbs*' | grep -q .; }
+
+# limited WHAT: hca_handles = 1 in the policy lets one context be open and no second.
+limited() {
+  sed -i 's/^rdma = .*/&\nhca_handles = 1/' "$policy"
+  # shellcheck disable=SC2016
+  seen=$(on_host -n1 sh -c 'ibv_devinfo -d "$BERTH_RDMA_DEVICE" >/dev/null && echo first; ibv_rc_pingpong -d "$BERTH_RDMA_DEVICE" -g 1 >/dev/null 2>&1 & sleep 3
+    ibv_devinfo -d "$BERTH_RDMA_DEVICE" >/dev/null 2>&1 || echo second refused; kill $!' 2>&1) || true
+  sed -i '/^hca_handles/d' "$policy"
+  check_equal "$1: rdma.max" $'first\nsecond refused' "$seen"
+}
+
+verbs_traffic() {
+  rm -f "$work"/home/address.*
+  check "$1: ibv_rc_pingpong between two ranks" on_host -n2 sh "$work/home/pingpong.sh"
+}
+rdma_cm_traffic() {
+  rm -f "$work"/home/address.*
+  check "$1: rping between two ranks" on_host -n2 sh "$work/home/rdma_cm.sh"
+}
