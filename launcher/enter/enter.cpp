@@ -105,6 +105,7 @@ void enter_as_user(Entry& entry, std::uint32_t uid, std::uint32_t gid, const std
   if (const auto port = parse_pmix_port(pmix_uri); port && entry.relay) offer_pmix_listener(entry.relay.get(), *port);
   if (!grant.pin_cpus.empty()) apply_affinity(grant.pin_cpus);
   if (!grant.pin_memory.empty()) apply_memory_nodes(grant.pin_memory);
+  if (grant.rdma && !grant.rdma->selinux_label.empty()) apply_exec_label(grant.rdma->selinux_label);
   if (chdir(grant.working_directory.c_str()) == 0) return;
   if (grant.working_directory_required || chdir("/") != 0)
     throw system_error(errno, fmt::format("cannot start in '{}'", grant.working_directory), "chdir",

@@ -1,5 +1,6 @@
 #include "launcher/system/privileges.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
 #include <linux/capability.h>
@@ -101,6 +102,14 @@ void drop_to_user(const Credentials& user) {
   clear_capabilities();
   set_no_new_privs();
   verify_unprivileged(user.uid, user.gid);
+}
+
+void apply_exec_label(const std::string& label) {
+  const UniqueFd file(open("/proc/thread-self/attr/exec", O_WRONLY | O_CLOEXEC));
+  if (!file || write(file.get(), label.data(), label.size()) != static_cast<ssize_t>(label.size()))
+    throw system_error(errno, fmt::format("cannot give the rank the SELinux label '{}'", label),
+                       "writing to /proc/thread-self/attr/exec",
+                       "correct selinux_label in the policy, or allow the transition under no_new_privs");
 }
 
 FileAccessAs::FileAccessAs(const Credentials& user) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace berth {
@@ -29,6 +30,10 @@ void set_no_new_privs();
 /// Throws Error{internal} unless real, effective and saved ids are `uid` and `gid` and all five capability sets are
 /// empty. Makes system calls only: it does not trust a /proc that a container could have covered.
 void verify_unprivileged(std::uint32_t uid, std::uint32_t gid);
+
+/// The SELinux context that the next exec of this thread gives it (selinux(8), proc_pid_attr(5)). Throws Error{host} if
+/// the kernel refuses it: unknown context, no transition allowed, or SELinux off.
+void apply_exec_label(const std::string& label);
 
 /// Turns a forked child of root into `user`, irrevocably, and verifies it. Every failure throws Error{internal}; the
 /// caller must then end the process.

@@ -26,6 +26,12 @@ std::string in_child(const std::function<std::string()>& body) {
 
 }  // namespace
 
+TEST_CASE("an exec label that the kernel refuses is an error that names it") {
+  const std::string text = in_child([] { return refusal([] { apply_exec_label("berth_no_such_t"); }); });
+  CHECK(text.find("'berth_no_such_t'") != std::string::npos);
+  CHECK(text.find("selinux_label in the policy") != std::string::npos);
+}
+
 TEST_CASE("what drops to a user has no privileges and no way back") {
   const ImageSite site;
   const std::string status = in_child([&] {
