@@ -1,17 +1,15 @@
 #include "slurm/step.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <sched.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
 
 #include "launcher/broker/protocol.hpp"
+#include "launcher/broker/start_broker.hpp"
 #include "launcher/broker/step_socket.hpp"
 #include "launcher/core/environment.hpp"
 #include "launcher/system/affinity.hpp"
@@ -24,27 +22,6 @@ namespace {
 constexpr int kFinishPatienceMilliseconds = 5000;
 
 void say(const std::string& text) { slurm_spank_log("%s", text.c_str()); }
-
-/// In a grandchild of slurmstepd, which waits for its children and must not meet the broker among them.
-[[noreturn]] void exec_broker(int broker, const SiteOptions& site, int control, int listener) {
-  // Up and out of the way first: either may be 3 or 4 already.
-  const int high_control = fcntl(control, F_DUPFD_CLOEXEC, 10);
-  const int high_listener = fcntl(listener, F_DUPFD_CLOEXEC, 10);
-  const int high_broker = fcntl(broker, F_DUPFD_CLOEXEC, 10);
-  const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-  for (int fd = 0; fd < 3; ++fd) dup2(null, fd);
-  dup2(high_control, 3);
-  dup2(high_listener, 4);
-  dup2(high_broker, 5);
-  fcntl(5, F_SETFD, FD_CLOEXEC);
-  close_range(6, ~0U, 0);
-  setsid();
-  if (chdir("/") != 0) _exit(kExitRefused);
-  const char* const arguments[] = {"berth-broker", site.policy.c_str(), site.state.c_str(), nullptr};
-  const char* const environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", nullptr};
-  execveat(5, "", const_cast<char* const*>(arguments), const_cast<char* const*>(environment), AT_EMPTY_PATH);
-  _exit(kExitRefused);
-}
 
 }  // namespace
 
@@ -59,20 +36,7 @@ void SlurmStep::start(spank_t spank) {
 void SlurmStep::start_broker(spank_t spank) {
   job_ = read_spank_job(spank);
   directory_ = step_directory(site_.state, job_.job, job_.step);
-  const UniqueFd broker(open(site_.broker.c_str(), O_PATH | O_CLOEXEC));
-  if (!broker)
-    throw system_error(errno, "cannot start the broker", fmt::format("open {}", site_.broker),
-                       "install Berth on this node, or correct broker= in plugstack.conf");
-  const UniqueFd listener = listen_for_ranks(directory_);
-  auto [mine, its] = make_socket_pair();
-  const pid_t child = fork();
-  if (child < 0) throw system_error(errno, "cannot start the broker", "fork");
-  if (child == 0) {
-    if (fork() == 0) exec_broker(broker.get(), site_, its.get(), listener.get());
-    _exit(0);
-  }
-  while (waitpid(child, nullptr, 0) < 0 && errno == EINTR) continue;
-  control_ = std::move(mine);
+  control_ = berth::start_broker({site_.broker, site_.policy, site_.state}, listen_for_ranks(directory_));
 
   StepRecord record{.job = job_.job,
                     .step = job_.step,

@@ -28,7 +28,6 @@ int main(int argc, char** argv) {
   }
   fcntl(kControl, F_SETFD, FD_CLOEXEC);
   fcntl(kListener, F_SETFD, FD_CLOEXEC);
-  umask(022);
   // Whoever ends the step closes the control socket; a stray signal must not leave devices half moved.
   for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2, SIGALRM})
     signal(number, SIG_IGN);
