@@ -4,23 +4,20 @@
 
 #include <algorithm>
 #include <chrono>
-#include <thread>
 
 #include "launcher/broker/berth_device.hpp"
 #include "launcher/broker/device_moves.hpp"
 #include "launcher/broker/parallel.hpp"
 #include "launcher/system/namespaces.hpp"
+#include "launcher/system/polling.hpp"
 #include "launcher/system/process.hpp"
 
 namespace berth {
 
 namespace {
 
-/// The kernel frees some sockets (AF_PACKET, TCP that still says goodbye) a moment after their last close and tells
-/// nobody: the only way is to look again. 1 + 2 + 4 + … ms, a quarter of a second in all; rebuilding costs less than
-/// more.
-constexpr std::chrono::milliseconds kFirstLook{1};
-constexpr std::chrono::milliseconds kLastLook{128};
+/// For sockets that are closed, but not freed yet; rebuilding the berth costs less than waiting longer.
+constexpr std::chrono::milliseconds kSocketPatience{250};
 
 /// Decides about one berth once the kills and waits are over. `clean`: it may be leased again as it is.
 std::string settle_one(const Journal& journal, HeldBerth& berth, bool clean, const std::vector<int>& survivors) {
@@ -68,12 +65,11 @@ bool is_leasable(const HeldBerth& berth) {
 
 std::vector<unsigned> wait_for_no_sockets(const std::vector<const UniqueFd*>& netns) {
   std::vector<unsigned> counts(netns.size());
-  for (auto pause = kFirstLook;; pause *= 2) {
+  poll_until(kSocketPatience, [&] {
     for (std::size_t i = 0; i < netns.size(); ++i) counts[i] = *netns[i] ? read_socket_count(*netns[i]) : 0;
-    const bool none = std::all_of(counts.begin(), counts.end(), [](unsigned count) { return count == 0; });
-    if (none || pause > kLastLook) return counts;
-    std::this_thread::sleep_for(pause);
-  }
+    return std::all_of(counts.begin(), counts.end(), [](unsigned count) { return count == 0; });
+  });
+  return counts;
 }
 
 std::vector<std::string> settle(const Journal& journal, std::vector<HeldBerth>& berths, int patience_ms,

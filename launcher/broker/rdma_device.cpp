@@ -7,20 +7,17 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
-#include <functional>
-#include <thread>
 
 #include "launcher/system/mounts.hpp"
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/netlink_link.hpp"
 #include "launcher/system/netlink_rdma.hpp"
+#include "launcher/system/polling.hpp"
 #include "launcher/system/rdma_port.hpp"
 
 namespace berth {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 /// A link comes up within seconds, and its GIDs with it; a subnet manager may take longer, but not for RoCE.
 constexpr std::chrono::seconds kReadyPatience{10};
@@ -28,16 +25,6 @@ constexpr std::chrono::seconds kReadyPatience{10};
 constexpr std::chrono::seconds kHomePatience{3};
 /// Objects of a process that was killed are freed a moment after its end.
 constexpr std::chrono::seconds kUserPatience{1};
-
-/// The kernel tells nobody about GIDs and homecomings, so one has to look: after 1, 2, 4 … ms, at most 128.
-bool poll_until(std::chrono::milliseconds patience, const std::function<bool()>& is_so) {
-  const auto deadline = Clock::now() + patience;
-  for (std::chrono::milliseconds pause{1}; !is_so(); pause = std::min(2 * pause, std::chrono::milliseconds{128})) {
-    if (Clock::now() >= deadline) return false;
-    std::this_thread::sleep_for(pause);
-  }
-  return true;
-}
 
 bool moves(const BerthSpec& berth) { return berth.rdma.mode == RdmaMode::exclusive; }
 

@@ -5,20 +5,19 @@
 #include <cerrno>
 #include <chrono>
 #include <nlohmann/json.hpp>
-#include <thread>
 #include <vector>
 
 #include "launcher/system/netlink_link.hpp"
 #include "launcher/system/netlink_vf.hpp"
 #include "launcher/system/pci_function.hpp"
+#include "launcher/system/polling.hpp"
 
 namespace berth {
 
 namespace {
 
-/// Drivers refuse while the VF resets, and some report a change only after that. Nobody says when it is over.
+/// How long a driver may refuse or hide a change: as long as the VF resets.
 constexpr auto kPatience = std::chrono::seconds(2);
-constexpr std::chrono::milliseconds kPause{20};
 
 /// A VF as its PF's driver knows it.
 struct Target {
@@ -114,24 +113,19 @@ Error refused(const Target& target, const std::string& pool, const Part& part, V
 }
 
 void set(VfSocket& socket, const Target& target, const std::string& pool, const Part& part) {
-  const auto deadline = std::chrono::steady_clock::now() + kPatience;
   const auto holds = [&](const VfAttributes& now) { return select(now, part.wanted) == part.wanted; };
   if (holds(read(socket, target))) return;
   int error_number = 0;
-  while ((error_number = socket.change(target.pf_index, target.vf, part.wanted)) != 0) {
-    const bool busy = error_number == EBUSY || error_number == EAGAIN;
-    if (!busy || std::chrono::steady_clock::now() > deadline) throw refused(target, pool, part, socket, error_number);
-    std::this_thread::sleep_for(kPause);
-  }
-  for (;;) {
-    const VfAttributes now = read(socket, target);
-    if (holds(now)) return;
-    if (std::chrono::steady_clock::now() > deadline)
-      throw refused(target, pool, part,
-                    fmt::format("driver {} accepted that, but reports {}", read_pci_driver(target.pf),
-                                to_json_value(select(now, part.wanted)).dump()));
-    std::this_thread::sleep_for(kPause);
-  }
+  poll_until(kPatience, [&] {
+    error_number = socket.change(target.pf_index, target.vf, part.wanted);
+    return error_number != EBUSY && error_number != EAGAIN;
+  });
+  if (error_number != 0) throw refused(target, pool, part, socket, error_number);
+  VfAttributes now;
+  if (!poll_until(kPatience, [&] { return holds(now = read(socket, target)); }))
+    throw refused(target, pool, part,
+                  fmt::format("driver {} accepted that, but reports {}", read_pci_driver(target.pf),
+                              to_json_value(select(now, part.wanted)).dump()));
 }
 
 void set_all(const Journal& journal, const BerthSpec& berth, const VfAttributes& wanted) {

@@ -119,10 +119,6 @@ struct Policy {
 /// name the nearest known key. `source` is used in messages only.
 Policy parse_policy(std::string_view text, const std::string& source);
 
-/// The table [pool.vf].
-class PolicySection;
-VfPolicy parse_vf_policy(const PolicySection& section);
-
 /// Who asks. Identity is the kernel's or slurmstepd's word, never the environment's.
 struct Caller {
   std::uint32_t uid = 0;

@@ -80,6 +80,13 @@ bool has_control_character(std::string_view text) {
 
 }  // namespace
 
+std::vector<std::string> texts_of(const std::vector<PolicyString>& strings) {
+  std::vector<std::string> texts;
+  texts.reserve(strings.size());
+  for (const PolicyString& string : strings) texts.push_back(string.text);
+  return texts;
+}
+
 PolicyFile::PolicyFile(std::string_view text, std::string source) : source_(std::move(source)) {
   if (text.size() > kLargestText) {
     refuse({1, 1}, fmt::format("the file has {} bytes; a policy has {} at most", text.size(), kLargestText));

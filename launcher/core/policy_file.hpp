@@ -4,6 +4,7 @@
 #include <toml++/toml.h>
 
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +34,8 @@ struct PolicyString {
   toml::source_position where;
 };
 
+std::vector<std::string> texts_of(const std::vector<PolicyString>& strings);
+
 /// One table of the document. Getters return nothing for keys that are not there, and throw Error{policy} for values
 /// of a wrong type. Refers to the PolicyFile, which has to live longer.
 class PolicySection {
@@ -51,6 +54,22 @@ class PolicySection {
   /// Without control characters and not empty, as names and paths have to be.
   [[nodiscard]] std::optional<PolicyString> string(std::string_view key) const;
   [[nodiscard]] PolicyString required_string(std::string_view key) const;
+  /// The one of `choices` whose to_string() is the value.
+  template <typename Choice>
+  [[nodiscard]] std::optional<Choice> choice(std::string_view key, std::initializer_list<Choice> choices) const {
+    if (!has(key)) return std::nullopt;
+    return required_choice(key, choices);
+  }
+  template <typename Choice>
+  [[nodiscard]] Choice required_choice(std::string_view key, std::initializer_list<Choice> choices) const {
+    const PolicyString value = required_string(key);
+    std::vector<std::string> known;
+    for (const Choice choice : choices) {
+      if (value.text == to_string(choice)) return choice;
+      known.emplace_back(to_string(choice));
+    }
+    refuse_choice(value, key, known);
+  }
   /// Strings as above, all different; an empty array counts as a mistake unless `may_be_empty`.
   [[nodiscard]] std::vector<PolicyString> strings(std::string_view key, bool may_be_empty) const;
   /// All entries of the table, which have to be strings; they may be empty and have any character but NUL.

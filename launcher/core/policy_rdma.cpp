@@ -8,25 +8,16 @@ namespace berth {
 namespace {
 
 RdmaMode parse_mode(const PolicySection& section, PoolKind kind) {
-  const auto value = section.string("rdma");
-  if (!value) {
-    if (kind == PoolKind::host)
-      section.refuse("kind", "a pool in the host's network gives nothing but RDMA, and 'rdma' is missing",
-                     "add rdma = \"shared\"");
-    return RdmaMode::off;
-  }
-  std::vector<std::string> known;
-  for (const RdmaMode mode : {RdmaMode::off, RdmaMode::exclusive, RdmaMode::shared}) {
-    known.emplace_back(to_string(mode));
-    if (value->text != to_string(mode)) continue;
-    if (mode == RdmaMode::exclusive && kind != PoolKind::sriov)
-      section.refuse(value->where, "only a VF has an RDMA device of its own that could move into a berth",
-                     "write rdma = \"shared\"");
-    if (mode == RdmaMode::off && kind == PoolKind::host)
-      section.refuse(value->where, "a pool in the host's network gives nothing but RDMA", "write rdma = \"shared\"");
-    return mode;
-  }
-  section.refuse_choice(*value, "rdma", known);
+  const auto mode = section.choice("rdma", {RdmaMode::off, RdmaMode::exclusive, RdmaMode::shared});
+  if (!mode && kind == PoolKind::host)
+    section.refuse("kind", "a pool in the host's network gives nothing but RDMA, and 'rdma' is missing",
+                   "add rdma = \"shared\"");
+  if (mode == RdmaMode::exclusive && kind != PoolKind::sriov)
+    section.refuse("rdma", "only a VF has an RDMA device of its own that could move into a berth",
+                   "write rdma = \"shared\"");
+  if (mode == RdmaMode::off && kind == PoolKind::host)
+    section.refuse("rdma", "a pool in the host's network gives nothing but RDMA", "write rdma = \"shared\"");
+  return mode.value_or(RdmaMode::off);
 }
 
 std::optional<unsigned> parse_limit(const PolicySection& section, std::string_view key) {

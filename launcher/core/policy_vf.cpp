@@ -1,8 +1,7 @@
 // [pool.vf]
 #include <fmt/core.h>
 
-#include "launcher/core/policy.hpp"
-#include "launcher/core/policy_file.hpp"
+#include "launcher/core/policy_pool.hpp"
 
 namespace berth {
 
@@ -16,23 +15,10 @@ bool parse_generate(const PolicySection& section, std::string_view key) {
   return word && word->text == "generate";
 }
 
-template <typename Choice>
-std::optional<Choice> parse_choice(const PolicySection& section, std::string_view key,
-                                   std::initializer_list<Choice> choices) {
-  const auto word = section.string(key);
-  if (!word) return std::nullopt;
-  std::vector<std::string> known;
-  for (const Choice choice : choices) {
-    if (word->text == to_string(choice)) return choice;
-    known.emplace_back(to_string(choice));
-  }
-  section.refuse_choice(*word, key, known);
-}
-
 std::optional<VfVlan> parse_vlan(const PolicySection& section) {
   const auto id = section.number("vlan", 0, 4094);
   const auto qos = section.number("vlan_qos", 0, 7);
-  const auto protocol = parse_choice(section, "vlan_protocol", {VlanProtocol::dot1q, VlanProtocol::dot1ad});
+  const auto protocol = section.choice("vlan_protocol", {VlanProtocol::dot1q, VlanProtocol::dot1ad});
   for (const std::string_view key : {"vlan_qos", "vlan_protocol"})
     if (section.has(key) && id.value_or(0) == 0)
       section.refuse(key, fmt::format("'{}' is part of a VLAN tag, and there is no VLAN", key), "add vlan = 1 … 4094");
@@ -61,7 +47,7 @@ VfPolicy parse_vf_policy(const PolicySection& section) {
   vf.attributes.spoofchk = section.flag("spoofchk");
   vf.attributes.trust = section.flag("trust");
   vf.attributes.link_state =
-      parse_choice(section, "link_state", {VfLinkState::automatic, VfLinkState::enable, VfLinkState::disable});
+      section.choice("link_state", {VfLinkState::automatic, VfLinkState::enable, VfLinkState::disable});
   return vf;
 }
 

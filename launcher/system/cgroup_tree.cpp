@@ -10,9 +10,9 @@
 #include <charconv>
 #include <chrono>
 #include <filesystem>
-#include <thread>
 
 #include "launcher/system/mounts.hpp"
+#include "launcher/system/polling.hpp"
 
 namespace berth {
 
@@ -20,8 +20,8 @@ namespace {
 
 constexpr std::uint64_t kAttributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
-/// A killed process leaves its cgroup a moment after its end.
-constexpr int kLooks = 8;
+/// For killed processes to leave their cgroup.
+constexpr std::chrono::milliseconds kLeavePatience{500};
 
 /// Relative to the root's descriptor.
 std::string relative(const std::string& path) { return path == "/" ? "." : path.substr(1); }
@@ -98,13 +98,13 @@ void CgroupTree::kill(const std::string& path) const {
 }
 
 void CgroupTree::remove(const std::string& path) const {
-  std::chrono::milliseconds pause{1};
-  for (int look = 0; unlinkat(root_.get(), relative(path).c_str(), AT_REMOVEDIR) != 0; ++look, pause *= 2) {
-    if (errno == ENOENT) return;
-    if (errno != EBUSY || look == kLooks)
-      throw system_error(errno, fmt::format("cannot remove cgroup '{}'", path), "rmdir");
-    std::this_thread::sleep_for(pause);
-  }
+  int error_number = 0;
+  poll_until(kLeavePatience, [&] {
+    error_number = unlinkat(root_.get(), relative(path).c_str(), AT_REMOVEDIR) == 0 ? 0 : errno;
+    return error_number != EBUSY;
+  });
+  if (error_number != 0 && error_number != ENOENT)
+    throw system_error(error_number, fmt::format("cannot remove cgroup '{}'", path), "rmdir");
 }
 
 void CgroupTree::move_process(int pid, const std::string& path) const {
