@@ -31,8 +31,20 @@ bool is_dead_lease(const LeaseRecord& record) {
 
 /// The netns of a berth that may be leasable as it is; nullopt if its record says otherwise.
 std::optional<UniqueFd> open_if_as_wanted(const Journal& journal, const LeaseRecord& record, const BerthSpec& spec) {
-  if (record.berth != spec || (record.phase != Phase::parked && !is_dead_lease(record))) return std::nullopt;
+  if (record.foreign_netns || record.berth != spec || (record.phase != Phase::parked && !is_dead_lease(record)))
+    return std::nullopt;
   return open_recorded_netns(journal, record);
+}
+
+/// A locked device with its record, if it has one.
+HeldBerth take_over(const Journal& journal, Lock lock, const std::string& id) {
+  HeldBerth berth{std::move(lock), {}, {}};
+  if (auto found = journal.read(id)) berth.record = *std::move(found);
+  if (berth.record.phase == Phase::quarantined)
+    throw Error(ErrorCode::host, fmt::format("cannot use device {}", id),
+                fmt::format("it is quarantined: {}", berth.record.reason),
+                "remove the cause, then run as root: berth repair");
+  return berth;
 }
 
 /// Closes the netns of each berth that cannot be leased as it is.
@@ -99,12 +111,7 @@ std::vector<HeldBerth> park(const Journal& journal, std::vector<Claim> claims) {
   std::vector<HeldBerth> berths;
   std::vector<BerthSpec> specs;
   for (Claim& claim : claims) {
-    HeldBerth& berth = berths.emplace_back(HeldBerth{std::move(claim.lock), {}, {}});
-    if (auto found = journal.read(claim.spec.id)) berth.record = *std::move(found);
-    if (berth.record.phase == Phase::quarantined)
-      throw Error(ErrorCode::host, fmt::format("cannot use device {}", claim.spec.id),
-                  fmt::format("it is quarantined: {}", berth.record.reason),
-                  "remove the cause, then run as root: berth repair");
+    HeldBerth& berth = berths.emplace_back(take_over(journal, std::move(claim.lock), claim.spec.id));
     if (auto netns = open_if_as_wanted(journal, berth.record, claim.spec)) berth.netns = std::move(*netns);
     specs.push_back(std::move(claim.spec));
   }
@@ -126,6 +133,13 @@ std::vector<HeldBerth> park(const Journal& journal, std::vector<Claim> claims) {
 
 HeldBerth park(const Journal& journal, const BerthSpec& spec) {
   return std::move(park(journal, claim(journal, {spec})).front());
+}
+
+HeldBerth place(const Journal& journal, Claim claim, const UniqueFd& netns, const LeaseOwner& owner) {
+  HeldBerth berth = take_over(journal, std::move(claim.lock), claim.spec.id);
+  const ForeignNetns container{netns, owner};
+  berth.netns = rebuild(journal, berth.record, claim.spec, &container);
+  return berth;
 }
 
 void lease(const Journal& journal, HeldBerth& berth, const LeaseOwner& owner) {

@@ -37,6 +37,11 @@ std::vector<HeldBerth> park(const Journal& journal, std::vector<Claim> claims);
 /// claim() and park() of one.
 HeldBerth park(const Journal& journal, const BerthSpec& spec);
 
+/// Brings the device into `netns`, which is a container's and stays it: named, addressed, up, leased to `owner` from
+/// the first change on. Nobody in that netns is ever killed: release() and repair() take the device out of it, whoever
+/// uses it, and bring it home. Throws as park(); Error{usage} if the container has an interface of that name.
+HeldBerth place(const Journal& journal, Claim claim, const UniqueFd& netns, const LeaseOwner& owner);
+
 /// Writes the owner into the journal. The berth has been proven empty by park().
 void lease(const Journal& journal, HeldBerth& berth, const LeaseOwner& owner);
 
@@ -64,5 +69,7 @@ struct Repair {
 /// belong to `job`, if given) is brought back to parked or home; sockets of dead brokers are removed. Idempotent; two
 /// at once do not disturb each other.
 std::vector<Repair> repair(const Journal& journal, std::optional<std::uint32_t> job = std::nullopt);
+/// The same for what belongs to one container.
+std::vector<Repair> repair_container(const Journal& journal, const std::string& container);
 
 }  // namespace berth

@@ -34,7 +34,7 @@ void apply_addresses(LinkSocket& inside, const Link& link, const LeaseRecord& re
 void bring_up(const LeaseRecord& record, const UniqueFd& netns) {
   const BerthSpec& berth = record.berth;
   LinkSocket inside = LinkSocket::in_netns(netns);
-  inside.change(inside.get("lo"), {.up = true});
+  if (!record.foreign_netns) inside.change(inside.get("lo"), {.up = true});
   const Link link = inside.get(berth.interface);
   if (berth.mtu && link.mtu != *berth.mtu) inside.change(link, {.mtu = berth.mtu});
   inside.change(link, {.up = true});
@@ -63,26 +63,28 @@ std::optional<UniqueFd> open_netns_for_taking_down(const Journal& journal, const
 
 }  // namespace
 
-UniqueFd set_up(const Journal& journal, LeaseRecord& record) {
+UniqueFd set_up(const Journal& journal, LeaseRecord& record, const ForeignNetns* foreign) {
   const BerthSpec& berth = record.berth;
   record.original = read_original(berth);
   record.boot_id = journal.boot_id();
   record.phase = Phase::parking;
-  record.netns_inode = 0;
+  record.netns_inode = foreign ? netns_inode(foreign->netns) : 0;
+  record.foreign_netns = foreign != nullptr;
   record.owner.reset();
+  if (foreign) record.owner = foreign->owner;
   record.reason.clear();
   journal.write(record);
 
   UniqueFd netns;
   if (berth.kind != PoolKind::host) {
-    netns = create_netns();
+    netns = foreign ? duplicate(foreign->netns) : create_netns();
     pin_netns(netns, journal.netns_path(berth.id));
     bring_in(journal, record, netns);
     bring_up(record, netns);
     wait_for_rdma(record, netns);
     record.netns_inode = netns_inode(netns);
   }
-  record.phase = Phase::parked;
+  record.phase = foreign ? Phase::leased : Phase::parked;
   journal.write(record);
   return netns;
 }
@@ -95,7 +97,7 @@ std::string take_down(const Journal& journal, LeaseRecord& record) {
   record.reason.clear();
   journal.write(record);
   const auto netns = open_netns_for_taking_down(journal, record);
-  if (netns)
+  if (netns && !record.foreign_netns)
     if (const auto left =
             kill_processes_in_each({netns_inode(*netns)}, std::chrono::steady_clock::now() + kKillPatience);
         !left.front().empty())
@@ -112,13 +114,13 @@ void forget(const Journal& journal, const BerthSpec& berth) {
   if (berth.pci) announce_netdev(*berth.pci);
 }
 
-UniqueFd rebuild(const Journal& journal, LeaseRecord& record, const BerthSpec& spec) {
+UniqueFd rebuild(const Journal& journal, LeaseRecord& record, const BerthSpec& spec, const ForeignNetns* foreign) {
   try {
     if (journal.read(spec.id)) take_down(journal, record);
     journal.remove_record(spec.id);
     record = {};
     record.berth = spec;
-    return set_up(journal, record);
+    return set_up(journal, record, foreign);
   } catch (const Error& error) {
     if (journal.read(spec.id)) try {
         take_down(journal, record);

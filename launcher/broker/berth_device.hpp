@@ -7,14 +7,20 @@
 
 namespace berth {
 
-/// Builds the berth of `record.berth` in a new netns: written down as parking before, as parked after; `record`
-/// follows. Nothing of an earlier one may be left (take_down). Returns the netns. Throws Error{host} and leaves the
-/// rest to take_down().
-UniqueFd set_up(const Journal& journal, LeaseRecord& record);
+/// A container's netns that a device is to be brought into, and who has it then.
+struct ForeignNetns {
+  const UniqueFd& netns;
+  const LeaseOwner& owner;
+};
 
-/// Undoes set_up(), from whatever point it or an earlier take_down() reached: kills what is left in the netns, deletes
-/// the macvlan or brings the device home as `record.original` says, unpins the netns. The record stays, as unparking.
-/// Returns what was done, as Repair::action says it. Throws Error{host} if that cannot be done.
+/// Builds the berth of `record.berth` in a new netns, or in `foreign`: written down as parking before, as parked
+/// (leased) after; `record` follows. Nothing of an earlier one may be left (take_down). Returns the netns. Throws
+/// Error{host} and leaves the rest to take_down().
+UniqueFd set_up(const Journal& journal, LeaseRecord& record, const ForeignNetns* foreign = nullptr);
+
+/// Undoes set_up(), from whatever point it or an earlier take_down() reached: kills what is left in a netns of ours,
+/// deletes the macvlan or brings the device home as `record.original` says, unpins the netns. The record stays, as
+/// unparking. Returns what was done, as Repair::action says it. Throws Error{host} if that cannot be done.
 std::string take_down(const Journal& journal, LeaseRecord& record);
 
 /// Removes what take_down() left in the journal; from now on the device is the administrator's again.
@@ -22,7 +28,8 @@ void forget(const Journal& journal, const BerthSpec& berth);
 
 /// Takes down what is there (if anything) and sets up `spec`. If it throws, everything is undone and nothing is left in
 /// the journal, or else the device is quarantined.
-UniqueFd rebuild(const Journal& journal, LeaseRecord& record, const BerthSpec& spec);
+UniqueFd rebuild(const Journal& journal, LeaseRecord& record, const BerthSpec& spec,
+                 const ForeignNetns* foreign = nullptr);
 
 /// The berth's netns, if it is the one of the record.
 std::optional<UniqueFd> open_recorded_netns(const Journal& journal, const LeaseRecord& record);

@@ -31,7 +31,7 @@ std::string settle_one(const Journal& journal, HeldBerth& berth, bool clean, con
       return fmt::format("quarantined: {}", record.reason);
     }
     // What has the address of a device that was removed is not ours to park.
-    if (spec.park == Park::never || !still_exists(record)) {
+    if (spec.park == Park::never || record.foreign_netns || !still_exists(record)) {
       std::string action = take_down(journal, record);
       forget(journal, spec);
       return action;
@@ -55,7 +55,8 @@ std::string settle_one(const Journal& journal, HeldBerth& berth, bool clean, con
 /// Whether the berth can stay as it is; one that cannot even be looked at cannot.
 bool is_leasable(const HeldBerth& berth) {
   try {
-    return berth.record.berth.park != Park::never && has_device(berth.record, berth.netns, false);
+    return !berth.record.foreign_netns && berth.record.berth.park != Park::never &&
+           has_device(berth.record, berth.netns, false);
   } catch (const Error&) {
     return false;
   }
@@ -77,9 +78,12 @@ std::vector<std::string> settle(const Journal& journal, std::vector<HeldBerth>& 
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(patience_ms);
   std::vector<std::uint64_t> inodes;
   std::vector<const UniqueFd*> netns;
+  const UniqueFd none;
   for (HeldBerth& berth : berths) {
-    inodes.push_back(berth.netns ? netns_inode(berth.netns) : 0);  // a berth in the host's network has none
-    netns.push_back(&berth.netns);
+    // What there is to empty: a berth in the host's network has no netns of its own, nor one in a container's.
+    const UniqueFd& own = berth.record.foreign_netns ? none : berth.netns;
+    inodes.push_back(own ? netns_inode(own) : 0);
+    netns.push_back(&own);
     if (berth.record.phase == Phase::releasing) continue;
     berth.record.phase = Phase::releasing;
     journal.write(berth.record);

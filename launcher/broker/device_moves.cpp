@@ -9,6 +9,7 @@
 #include "launcher/broker/rdma_device.hpp"
 #include "launcher/broker/vf_settings.hpp"
 #include "launcher/core/hardware_addresses.hpp"
+#include "launcher/system/mounts.hpp"
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/netlink_link.hpp"
 #include "launcher/system/pci_function.hpp"
@@ -62,10 +63,36 @@ void create_macvlan(LinkSocket& host, const LeaseRecord& record, const UniqueFd&
                        .netns = netns.get()});
 }
 
-void remove_macvlan(const BerthSpec& berth, const UniqueFd& netns) {
+/// The device in the netns of its berth. A container may have renamed it there, and given its name to another.
+std::optional<Link> find_inside(LinkSocket& inside, const LeaseRecord& record, const UniqueFd& netns) {
+  const BerthSpec& berth = record.berth;
+  if (!record.foreign_netns) return inside.find(berth.interface);
+  if (berth.pci) {
+    const NetnsGuard guard(netns);
+    return inside.find(read_pci_netdev(*berth.pci, create_sysfs()));
+  }
+  const MacAddress mac = berth_mac(record);
+  const auto links = inside.list();
+  const auto is_ours = [&](const Link& link) {
+    return link.mac == mac && (berth.kind != PoolKind::macvlan || link.kind == "macvlan");
+  };
+  const auto found = std::ranges::find_if(links, is_ours);
+  return found == links.end() ? std::nullopt : std::optional(*found);
+}
+
+void remove_macvlan(const LeaseRecord& record, const UniqueFd& netns) {
   // Explicitly: a socket that somebody holds elsewhere would keep the netns alive, and the macvlan in it.
   LinkSocket inside = LinkSocket::in_netns(netns);
-  if (const auto link = inside.find(berth.interface)) inside.remove(*link);
+  if (const auto link = find_inside(inside, record, netns)) inside.remove(*link);
+}
+
+/// The kernel would move a device first and then fail to rename it.
+void require_free_name(const LeaseRecord& record, const UniqueFd& netns) {
+  const std::string& name = record.berth.interface;
+  if (!record.foreign_netns || !LinkSocket::in_netns(netns).find(name)) return;
+  throw Error(ErrorCode::usage, fmt::format("cannot bring {} into the container as '{}'", record.berth.id, name),
+              "the container has a network interface of this name",
+              "choose another: --annotation berth.interface=NAME");
 }
 
 /// The device on the host under whatever name a crash, or the death of its netns, has left it there. Without a PCI
@@ -126,9 +153,9 @@ void move_netdev_in(LinkSocket& host, const LeaseRecord& record, const UniqueFd&
 void move_netdev_home(LinkSocket& host, const LeaseRecord& record, const UniqueFd& netns) {
   const std::string& name = record.original.name;
   LinkSocket inside = LinkSocket::in_netns(netns);
-  const auto link = inside.find(record.berth.interface);
+  const auto link = find_inside(inside, record, netns);
   if (!link) return;
-  // The kernel would move the device first and then fail to rename it.
+  // As in require_free_name().
   if (host.find(name))
     throw Error(ErrorCode::host, fmt::format("cannot bring '{}' home", name), "another device has taken its name",
                 "rename the other device, then run: berth repair");
@@ -200,6 +227,7 @@ bool still_exists(const LeaseRecord& record) {
 
 void bring_in(const Journal& journal, LeaseRecord& record, const UniqueFd& netns) {
   LinkSocket host;
+  require_free_name(record, netns);
   if (record.berth.kind == PoolKind::macvlan) return create_macvlan(host, record, netns);
   // The order: what only the PF can set, the RDMA device, and the netdev last.
   apply_vf(journal, host, record);
@@ -210,7 +238,7 @@ void bring_in(const Journal& journal, LeaseRecord& record, const UniqueFd& netns
 void bring_home(const Journal& journal, const LeaseRecord& record, const std::optional<UniqueFd>& netns) {
   if (record.berth.kind == PoolKind::host) return;
   if (record.berth.kind == PoolKind::macvlan) {
-    if (netns) remove_macvlan(record.berth, *netns);
+    if (netns) remove_macvlan(record, *netns);
     return;
   }
   // The order: the RDMA device, the netdev, what only the PF can set, and what the netdev itself had.

@@ -5,7 +5,7 @@
 //                   says who that is, before the record does.
 // STATE/leases/ID   (world readable) a JSON record, replaced atomically, written before every change that the kernel
 //                   does not undo by itself. It says how to restore; whether it is held, only the lock says.
-// STATE/netns/ID    the pinned network namespace of a parked device.
+// STATE/netns/ID    the pinned network namespace of a parked device, or of the container that has it.
 // STATE/rdma-lock   held while an RDMA device changes its netns.
 // STATE/lock        the node lock: held from looking at all leases to locking devices, so that two planners never see
 //                   the same free device; not while devices are set up.
@@ -43,9 +43,10 @@ struct LeaseOwner {
   std::string user;
   std::vector<unsigned> ranks;
   ProcessIdentity broker;
+  std::string container = {};  ///< id of the OCI container that has the device; then there is no job
   bool operator==(const LeaseOwner&) const = default;
 };
-/// "job 4711.0 (alice)"
+/// "job 4711.0 (alice)", "container web1 (root)"
 std::string to_string(const LeaseOwner& owner);
 
 /// What the device was on the host before it was parked; empty for a macvlan, which Berth created, but for the RDMA
@@ -70,8 +71,9 @@ struct LeaseRecord {
   std::string boot_id;
   Phase phase = Phase::parking;
   std::uint64_t netns_inode = 0;  ///< 0: no netns yet
+  bool foreign_netns = false;     ///< it is a container's: nobody in it is killed, and at release the device goes home
   OriginalState original;
-  std::optional<LeaseOwner> owner;  ///< with Phase::leased and releasing
+  std::optional<LeaseOwner> owner;  ///< with Phase::leased and releasing; always with a foreign netns
   std::string reason;               ///< with Phase::quarantined
   bool operator==(const LeaseRecord&) const = default;
 };

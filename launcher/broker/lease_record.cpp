@@ -164,9 +164,12 @@ OriginalState parse_original(const json& object) {
 }
 
 json make_owner(const LeaseOwner& owner) {
-  return {{"job", owner.job},     {"step", owner.step},
-          {"uid", owner.uid},     {"user", owner.user},
-          {"ranks", owner.ranks}, {"broker", {{"pid", owner.broker.pid}, {"start_time", owner.broker.start_time}}}};
+  json object = {
+      {"job", owner.job},     {"step", owner.step},
+      {"uid", owner.uid},     {"user", owner.user},
+      {"ranks", owner.ranks}, {"broker", {{"pid", owner.broker.pid}, {"start_time", owner.broker.start_time}}}};
+  if (!owner.container.empty()) object["container"] = owner.container;
+  return object;
 }
 
 LeaseOwner parse_owner(const json& object) {
@@ -176,6 +179,7 @@ LeaseOwner parse_owner(const json& object) {
   object.at("uid").get_to(owner.uid);
   object.at("user").get_to(owner.user);
   object.at("ranks").get_to(owner.ranks);
+  if (object.contains("container")) object["container"].get_to(owner.container);
   object.at("broker").at("pid").get_to(owner.broker.pid);
   object.at("broker").at("start_time").get_to(owner.broker.start_time);
   return owner;
@@ -184,6 +188,7 @@ LeaseOwner parse_owner(const json& object) {
 }  // namespace
 
 std::string to_string(const LeaseOwner& owner) {
+  if (!owner.container.empty()) return fmt::format("container {} ({})", owner.container, owner.user);
   return fmt::format("job {}.{} ({})", owner.job, owner.step, owner.user);
 }
 
@@ -206,6 +211,7 @@ std::string to_json_text(const LeaseRecord& record) {
                  {"boot_id", record.boot_id},
                  {"phase", phase_name(record.phase)},
                  {"netns_inode", record.netns_inode}};
+  if (record.foreign_netns) object["foreign_netns"] = true;
   if (record.original != OriginalState{}) object["original"] = make_original(record.original);
   if (record.owner) object["owner"] = make_owner(*record.owner);
   if (!record.reason.empty()) object["reason"] = record.reason;
@@ -225,6 +231,7 @@ LeaseRecord parse_lease_record(const std::string& text) {
         {Phase::parking, Phase::parked, Phase::leased, Phase::releasing, Phase::unparking, Phase::quarantined},
         [](Phase phase) { return std::string_view(phase_name(phase)); });
     object.at("netns_inode").get_to(record.netns_inode);
+    if (object.contains("foreign_netns")) object["foreign_netns"].get_to(record.foreign_netns);
     if (object.contains("original")) record.original = parse_original(object["original"]);
     if (object.contains("owner")) record.owner = parse_owner(object["owner"]);
     if (object.contains("reason")) object["reason"].get_to(record.reason);

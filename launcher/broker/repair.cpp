@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <functional>
 
 #include "launcher/broker/berth.hpp"
 #include "launcher/broker/berth_device.hpp"
@@ -18,10 +19,9 @@ constexpr int kPatienceMs = 2000;
 
 /// Whether repair() has business with a device, seen without its lock: a healthy one must not be locked even for a
 /// moment, or somebody who wants to lease it finds it busy.
-bool needs_repair(const std::optional<LeaseRecord>& record, std::optional<std::uint32_t> job) {
-  if (job) return record && record->owner && record->owner->job == *job;
-  return !record || record->phase != Phase::parked;
-}
+bool needs_repair(const std::optional<LeaseRecord>& record) { return !record || record->phase != Phase::parked; }
+
+using Condition = std::function<bool(const std::optional<LeaseRecord>&)>;
 
 /// A half-parked, half-unparked or quarantined device goes home.
 std::string apply_homecoming(const Journal& journal, LeaseRecord& record) {
@@ -51,24 +51,23 @@ void remove_unfinished_records(const Journal& journal) {
   }
 }
 
-}  // namespace
-
-std::vector<Repair> repair(const Journal& journal, std::optional<std::uint32_t> job) {
+std::vector<Repair> repair_where(const Journal& journal, const Condition& is_meant) {
   std::vector<Repair> repairs;
   std::vector<HeldBerth> to_empty;
   std::vector<HeldBerth> to_bring_home;
   for (const std::string& id : journal.traces()) {
-    if (!needs_repair(journal.read(id), job)) continue;
+    if (!is_meant(journal.read(id))) continue;
     auto lock = journal.try_lock_device(id);
     if (!lock) continue;
     auto record = journal.read(id);
-    if (!needs_repair(record, job)) continue;
+    if (!is_meant(record)) continue;
     if (!record) {
       // Void: of another boot, or a pin or lock file whose record is gone.
       if (journal.remove(id)) repairs.push_back({id, "forgotten"});
       continue;
     }
-    if (record->phase == Phase::leased || record->phase == Phase::releasing)
+    const bool was_leased = record->phase == Phase::leased || record->phase == Phase::releasing;
+    if (was_leased && !record->foreign_netns)
       if (auto netns = open_recorded_netns(journal, *record)) {
         to_empty.push_back({std::move(*lock), std::move(*record), std::move(*netns)});
         continue;
@@ -82,10 +81,26 @@ std::vector<Repair> repair(const Journal& journal, std::optional<std::uint32_t> 
     repairs.push_back({to_bring_home[i].record.berth.id, homecomings[i]});
   const std::vector<std::string> actions = settle(journal, to_empty, kPatienceMs);
   for (std::size_t i = 0; i < actions.size(); ++i) repairs.push_back({to_empty[i].record.berth.id, actions[i]});
+  return repairs;
+}
+
+}  // namespace
+
+std::vector<Repair> repair(const Journal& journal, std::optional<std::uint32_t> job) {
+  const auto is_of_job = [&](const std::optional<LeaseRecord>& record) {
+    return record && record->owner && record->owner->job == *job;
+  };
+  std::vector<Repair> repairs = repair_where(journal, job ? Condition(is_of_job) : Condition(needs_repair));
   if (!job) remove_unfinished_records(journal);
   remove_stale_rank_cgroups();
   remove_stale_step_directories(journal.state_directory());
   return repairs;
+}
+
+std::vector<Repair> repair_container(const Journal& journal, const std::string& container) {
+  return repair_where(journal, [&](const std::optional<LeaseRecord>& record) {
+    return record && record->owner && record->owner->container == container;
+  });
 }
 
 }  // namespace berth

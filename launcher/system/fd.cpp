@@ -15,6 +15,12 @@ void UniqueFd::reset(int fd) {
   fd_ = fd;
 }
 
+UniqueFd duplicate(const UniqueFd& fd) {
+  UniqueFd copy(fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+  if (!copy) throw system_error(errno, "cannot duplicate a file descriptor", "fcntl");
+  return copy;
+}
+
 Error system_error(int error_number, std::string what, std::string_view operation, std::string fix) {
   const char* name = strerrorname_np(error_number);
   return {ErrorCode::host, std::move(what),

@@ -32,6 +32,9 @@ class UniqueFd {
   int fd_ = -1;
 };
 
+/// Another descriptor of the same open file description, close-on-exec. Throws Error{host}.
+UniqueFd duplicate(const UniqueFd& fd);
+
 /// Error{host} from an errno value, which the caller captured first: why = "OPERATION: strerror (NAME)".
 Error system_error(int error_number, std::string what, std::string_view operation, std::string fix = {});
 

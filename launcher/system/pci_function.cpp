@@ -42,6 +42,10 @@ std::string read_pci_driver(const PciAddress& pci) { return read_link_name(path_
 
 std::string read_pci_netdev(const PciAddress& pci) { return read_first_entry(path_of(pci) / "net"); }
 
+std::string read_pci_netdev(const PciAddress& pci, const UniqueFd& sysfs) {
+  return read_first_entry(fmt::format("/proc/thread-self/fd/{}/bus/pci/devices/{}/net", sysfs.get(), to_string(pci)));
+}
+
 void announce_netdev(const PciAddress& pci) {
   const std::string name = read_pci_netdev(pci);
   if (name.empty()) return;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "launcher/core/values.hpp"
+#include "launcher/system/fd.hpp"
 
 namespace berth {
 
@@ -18,6 +19,8 @@ std::string read_pci_driver(const PciAddress& pci);
 
 /// Its netdev in the network namespace to which /sys belongs; empty if it has none there.
 std::string read_pci_netdev(const PciAddress& pci);
+/// The same in the network namespace that a mount of sysfs belongs to.
+std::string read_pci_netdev(const PciAddress& pci, const UniqueFd& sysfs);
 
 /// Has udev look at its netdev again, if it has one.
 void announce_netdev(const PciAddress& pci);
