@@ -228,6 +228,11 @@ RdmaGrant make_rdma_grant(const LeaseRecord& record, const UniqueFd& netns) {
   for (const char* kind : {"umad", "issm"})
     if (const auto node = socket.find_char_device(kind, device, grant.port)) grant.nodes.push_back(make_node(*node));
   if (const auto node = socket.find_char_device("rdma_cm")) grant.nodes.push_back(make_node(*node));
+  if (record.berth.kind == PoolKind::macvlan && !grant.addresses.empty()) {
+    const NetnsGuard inside(netns);
+    const UniqueFd sysfs = create_sysfs();
+    grant.gid_index = find_gid_index(sysfs.get(), grant.device, grant.port, grant.interface, grant.addresses.front());
+  }
   return grant;
 }
 

@@ -203,8 +203,8 @@ Grant Step::make_grant(const Rank& rank) const {
       record_.request.working_directory.empty() ? working_directory_ : record_.request.working_directory;
   grant.working_directory_required = !record_.request.working_directory.empty();
   grant.memlock = policy_.memlock;
-  grant.environment = make_rank_environment(*plan_, plan, policy_, record_.request,
-                                            grant.rdma ? port_name(*grant.rdma) : std::string());
+  grant.environment =
+      make_rank_environment(*plan_, plan, policy_, record_.request, grant.rdma ? &*grant.rdma : nullptr);
   grant.environment.facts.push_back(
       {EnvironmentChange::Action::set, "BERTH_IMAGE", image_ ? image_->path : std::string(kNoImage)});
   return grant;

@@ -27,18 +27,24 @@ constexpr std::array kDeviceVariables = {
     DeviceVariable{"FI_TCP_IFACE", "{interface}", ""},
     DeviceVariable{"GLOO_SOCKET_IFNAME", "{interface}", ""},
     DeviceVariable{"MPIR_CVAR_NEMESIS_TCP_NETWORK_IFACE", "{interface}", ""},
+    DeviceVariable{"NCCL_IB_GID_INDEX", "{gid_index}", ""},
     DeviceVariable{"NCCL_SOCKET_IFNAME", "={interface}", ""},
     DeviceVariable{"OMPI_MCA_btl_tcp_if_include", "{interface}", "OMPI_MCA_btl_tcp_if_exclude"},
     DeviceVariable{"TP_SOCKET_IFNAME", "{interface}", ""},
+    DeviceVariable{"UCX_IB_GID_INDEX", "{gid_index}", ""},
     DeviceVariable{"UCX_NET_DEVICES", "{rdma},{interface}", ""},
     DeviceVariable{"UCX_NET_DEVICES", "{rdma}", ""},
     DeviceVariable{"UCX_NET_DEVICES", "{interface}", ""},
 };
 
+std::string gid_index(const RdmaGrant* rdma) {
+  return rdma && rdma->gid_index ? fmt::format("{}", *rdma->gid_index) : std::string();
+}
+
 /// `text` with every placeholder replaced; nullopt if one has no value on `berth`.
-std::optional<std::string> fill(std::string_view text, const BerthSpec& berth, std::string_view rdma) {
-  const std::array<std::pair<std::string_view, std::string_view>, 2> values = {
-      {{"{interface}", berth.interface}, {"{rdma}", rdma}}};
+std::optional<std::string> fill(std::string_view text, const BerthSpec& berth, const RdmaGrant* rdma) {
+  const std::array<std::pair<std::string_view, std::string>, 3> values = {
+      {{"{interface}", berth.interface}, {"{rdma}", rdma ? port_name(*rdma) : ""}, {"{gid_index}", gid_index(rdma)}}};
   std::string filled(text);
   for (const auto& [placeholder, value] : values) {
     const std::size_t position = filled.find(placeholder);
@@ -97,7 +103,7 @@ std::string_view excluding_variable(std::string_view name) {
 
 }  // namespace
 
-std::vector<EnvironmentChange> device_environment(const BerthSpec& berth, const std::string& rdma) {
+std::vector<EnvironmentChange> device_environment(const BerthSpec& berth, const RdmaGrant* rdma) {
   std::vector<EnvironmentChange> changes;
   for (const DeviceVariable& row : kDeviceVariables) {
     if (mentions(changes, row.name)) continue;
@@ -108,7 +114,7 @@ std::vector<EnvironmentChange> device_environment(const BerthSpec& berth, const 
   return changes;
 }
 
-std::vector<EnvironmentChange> fact_environment(const NodePlan& plan, const RankPlan& rank, const std::string& rdma) {
+std::vector<EnvironmentChange> fact_environment(const NodePlan& plan, const RankPlan& rank, const RdmaGrant* rdma) {
   const BerthSpec none;
   const BerthSpec& berth = rank.berth ? plan.berths.at(*rank.berth) : none;
   std::string addresses;
@@ -126,12 +132,13 @@ std::vector<EnvironmentChange> fact_environment(const NodePlan& plan, const Rank
       set("BERTH_NUMA_NODE", rank.numa_node ? fmt::format("{}", *rank.numa_node) : ""),
       set("BERTH_POOL", plan.pool),
       set("BERTH_RANK", fmt::format("{}", rank.rank)),
-      set("BERTH_RDMA_DEVICE", rdma.substr(0, rdma.find(':'))),
+      set("BERTH_RDMA_DEVICE", rdma ? rdma->device : ""),
+      set("BERTH_RDMA_GID_INDEX", gid_index(rdma)),
   };
 }
 
 RankEnvironment make_rank_environment(const NodePlan& plan, const RankPlan& rank, const Policy& policy,
-                                      const Request& request, const std::string& rdma) {
+                                      const Request& request, const RdmaGrant* rdma) {
   return {
       .defaults = rank.berth ? device_environment(plan.berths.at(*rank.berth), rdma) : std::vector<EnvironmentChange>{},
       .facts = fact_environment(plan, rank, rdma),

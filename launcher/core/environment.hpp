@@ -6,19 +6,20 @@
 #include <vector>
 
 #include "launcher/core/plan.hpp"
+#include "launcher/core/rdma_grant.hpp"
 #include "launcher/core/request.hpp"
 
 namespace berth {
 
 /// The variables that make MPI, UCX, libfabric, NCCL and friends use the device of `berth` and no other, by the one
 /// table in environment.cpp (docs/environment.md shows it). They are defaults: a variable that the user set wins.
-/// `rdma`: the berth's RDMA device and port as "mlx5_3:1"; empty if it has none, or nobody has looked yet.
-std::vector<EnvironmentChange> device_environment(const BerthSpec& berth, const std::string& rdma = {});
+/// `rdma`: the berth's RDMA device; null if it has none, or nobody has looked yet.
+std::vector<EnvironmentChange> device_environment(const BerthSpec& berth, const RdmaGrant* rdma = nullptr);
 
 /// Facts about the berth for programs and scripts: BERTH_DEVICE, BERTH_INTERFACE, BERTH_ADDRESS, BERTH_POOL,
-/// BERTH_CPUS, BERTH_NUMA_NODE, BERTH_RANK, BERTH_RDMA_DEVICE. Always set.
+/// BERTH_CPUS, BERTH_NUMA_NODE, BERTH_RANK, BERTH_RDMA_DEVICE, BERTH_RDMA_GID_INDEX. Always set.
 std::vector<EnvironmentChange> fact_environment(const NodePlan& plan, const RankPlan& rank,
-                                                const std::string& rdma = {});
+                                                const RdmaGrant* rdma = nullptr);
 
 /// The changes for one rank, in the order in which they are applied.
 struct RankEnvironment {
@@ -28,7 +29,7 @@ struct RankEnvironment {
   std::vector<EnvironmentChange> user;      ///< the request's
 };
 RankEnvironment make_rank_environment(const NodePlan& plan, const RankPlan& rank, const Policy& policy,
-                                      const Request& request, const std::string& rdma = {});
+                                      const Request& request, const RdmaGrant* rdma = nullptr);
 
 /// Returns the changes that turn `current` into the rank's environment, with prepend and append already resolved: only
 /// `set` and `unset` remain.

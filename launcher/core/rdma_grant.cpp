@@ -18,6 +18,7 @@ json to_json_value(const RdmaGrant& grant) {
           {"self_test", grant.self_test},
           {"interface", grant.interface},
           {"addresses", addresses},
+          {"gid_index", grant.gid_index ? json(*grant.gid_index) : json()},
           {"selinux_label", grant.selinux_label}};
 }
 
@@ -32,6 +33,7 @@ RdmaGrant parse_rdma_grant(const json& object) {
   object.at("interface").get_to(grant.interface);
   for (const json& text : object.at("addresses"))
     if (const auto address = parse_ip_prefix(text.get<std::string>())) grant.addresses.push_back(*address);
+  if (const json& index = object.at("gid_index"); !index.is_null()) grant.gid_index = index.get<unsigned>();
   object.at("selinux_label").get_to(grant.selinux_label);
   return grant;
 }

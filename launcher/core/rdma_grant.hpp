@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,9 @@ struct RdmaGrant {
   bool self_test = false;
   std::string interface;            ///< netdev whose GIDs the rank uses; empty in the host's network
   std::vector<IpPrefix> addresses;  ///< of that netdev
-  std::string selinux_label;        ///< for the exec; empty: none
+  /// Of the first address, where the port's table has the GIDs of other ranks, too: libraries would take any.
+  std::optional<unsigned> gid_index;
+  std::string selinux_label;  ///< for the exec; empty: none
   bool operator==(const RdmaGrant&) const = default;
 };
 

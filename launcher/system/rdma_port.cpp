@@ -72,6 +72,20 @@ std::optional<std::string> find_address_without_gid(int sysfs, const std::string
   return missing.front();
 }
 
+std::optional<unsigned> find_gid_index(int sysfs, const std::string& device, unsigned port, const std::string& netdev,
+                                       const IpPrefix& address) {
+  const std::string wanted = to_gid(address);
+  const std::string path = port_path(device, port);
+  std::optional<unsigned> found;
+  for (const unsigned index : read_gid_indexes(sysfs, path + "/gids")) {
+    if (read_attribute(sysfs, fmt::format("{}/gids/{}", path, index)) != wanted) continue;
+    if (read_attribute(sysfs, fmt::format("{}/gid_attrs/ndevs/{}", path, index)) != netdev) continue;
+    if (read_attribute(sysfs, fmt::format("{}/gid_attrs/types/{}", path, index)) == "RoCE v2") return index;
+    if (!found) found = index;
+  }
+  return found;
+}
+
 std::string to_gid(const IpPrefix& address) {
   std::array<std::uint8_t, 16> gid = address.bytes;
   if (address.family == IpPrefix::Family::v4) {

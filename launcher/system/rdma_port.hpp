@@ -21,6 +21,11 @@ bool is_infiniband_port(int sysfs, const std::string& device, unsigned port);
 std::optional<std::string> find_address_without_gid(int sysfs, const std::string& device, unsigned port,
                                                     const std::string& netdev, const std::vector<IpPrefix>& addresses);
 
+/// Where the table has the GID of `address` that belongs to `netdev`; where it is there for both versions of RoCE, the
+/// one of version 2, which is routable. nullopt: nowhere.
+std::optional<unsigned> find_gid_index(int sysfs, const std::string& device, unsigned port, const std::string& netdev,
+                                       const IpPrefix& address);
+
 /// An address as a RoCE GID, in sysfs's form: eight groups of four hexadecimal digits.
 std::string to_gid(const IpPrefix& address);
 

@@ -91,7 +91,8 @@ TEST_CASE("Facts are always set", "[environment]") {
                             {"BERTH_NUMA_NODE", ""},
                             {"BERTH_POOL", ""},
                             {"BERTH_RANK", "5"},
-                            {"BERTH_RDMA_DEVICE", ""}});
+                            {"BERTH_RDMA_DEVICE", ""},
+                            {"BERTH_RDMA_GID_INDEX", ""}});
 }
 
 TEST_CASE("A variable that the user set wins over the device's", "[environment]") {
@@ -180,10 +181,21 @@ TEST_CASE("With an RDMA device UCX gets both, and programs are told its name", "
   };
   using Values = std::vector<std::string>;
   NodePlan plan = plan_with_berth();
-  CHECK(value_of(device_environment(plan.berths[0], "mlx5_3:1"), "UCX_NET_DEVICES") == Values{"mlx5_3:1,rdma0"});
-  CHECK(value_of(fact_environment(plan, plan.ranks[0], "mlx5_3:1"), "BERTH_RDMA_DEVICE") == Values{"mlx5_3"});
+  RdmaGrant rdma;
+  rdma.device = "mlx5_3";
+  CHECK(value_of(device_environment(plan.berths[0], &rdma), "UCX_NET_DEVICES") == Values{"mlx5_3:1,rdma0"});
+  CHECK(value_of(device_environment(plan.berths[0], &rdma), "UCX_IB_GID_INDEX").empty());
+  CHECK(value_of(fact_environment(plan, plan.ranks[0], &rdma), "BERTH_RDMA_DEVICE") == Values{"mlx5_3"});
+  CHECK(value_of(fact_environment(plan, plan.ranks[0], &rdma), "BERTH_RDMA_GID_INDEX") == Values{""});
   CHECK(value_of(fact_environment(plan, plan.ranks[0]), "BERTH_RDMA_DEVICE") == Values{""});
+
+  rdma.gid_index = 0;  // a table with GIDs of others
+  CHECK(value_of(device_environment(plan.berths[0], &rdma), "UCX_IB_GID_INDEX") == Values{"0"});
+  CHECK(value_of(device_environment(plan.berths[0], &rdma), "NCCL_IB_GID_INDEX") == Values{"0"});
+  CHECK(value_of(fact_environment(plan, plan.ranks[0], &rdma), "BERTH_RDMA_GID_INDEX") == Values{"0"});
+  rdma.gid_index.reset();
+
   plan.berths[0].interface.clear();  // a share of a device in the host's network
-  CHECK(value_of(device_environment(plan.berths[0], "mlx5_3:1"), "UCX_NET_DEVICES") == Values{"mlx5_3:1"});
-  CHECK(device_environment(plan.berths[0], "mlx5_3:1").size() == 1);
+  CHECK(value_of(device_environment(plan.berths[0], &rdma), "UCX_NET_DEVICES") == Values{"mlx5_3:1"});
+  CHECK(device_environment(plan.berths[0], &rdma).size() == 1);
 }

@@ -16,7 +16,7 @@ $(printf '%s\n' "${@:4}")"
 }
 
 # The lines that pools with a netns need.
-readonly rdma_addresses=('addresses = ["10.77.0.0/16"]' 'nodes = "n1"')
+rdma_addresses=('addresses = ["10.77.0.0/16"]' 'nodes = "n1"')
 
 # on_host ARG...: srun of ranks that see the guest's own root.
 on_host() { as_user timeout 200 srun -Q --mpi=none --rdma-container=none "$@"; }
@@ -26,17 +26,22 @@ write_rank_programs() {
   cat >"$work/home/verbs.sh" <<'RANK'
 set -eu
 rm -f "$HOME/done.$SLURM_PROCID"
-echo "${BERTH_ADDRESS%%,*}" >"$HOME/address.$SLURM_PROCID"
+address=${BERTH_ADDRESS%%,*}
+echo "${address:-127.0.0.1}" >"$HOME/address.$SLURM_PROCID"  # in the host's network ranks talk about their QPs over lo
 peer() { while [ ! -s "$HOME/address.0" ]; do sleep 0.1; done; cat "$HOME/address.0"; }
-# The index of the GID of this rank's own address.
+# The index of the GID of this rank's own address; in the host's network that of the link.
 own_gid() {
+  [ "$address" ] || { echo 0; return; }
   for index in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19; do
     gid=$(cat "/sys/class/infiniband/$BERTH_RDMA_DEVICE/ports/1/gids/$index")
     case $gid in 0000:0000:0000:0000:0000:ffff:*) ;; *) continue ;; esac
-    set -- $(echo "${BERTH_ADDRESS%%,*}" | tr . ' ')
-    [ "$(printf %02x%02x:%02x%02x "$@")" = "${gid#0000:0000:0000:0000:0000:ffff:}" ] && { echo "$index"; return; }
+    set -- $(echo "$address" | tr . ' ')
+    [ "$(printf %02x%02x:%02x%02x "$@")" = "${gid#0000:0000:0000:0000:0000:ffff:}" ] || continue
+    [ "${BERTH_RDMA_GID_INDEX:-$index}" = "$index" ] || break
+    echo "$index"
+    return
   done
-  echo "no GID for $BERTH_ADDRESS" >&2
+  echo "no GID for $address, or not where BERTH_RDMA_GID_INDEX says: $BERTH_RDMA_GID_INDEX" >&2
   return 1
 }
 RANK
@@ -67,6 +72,33 @@ echo "nodes $(ls /dev/infiniband | paste -sd' ')"
 echo "listed $(ibv_devices | awk 'NR > 2 {print $1}' | paste -sd' ')"
 echo "fact $BERTH_RDMA_DEVICE $UCX_NET_DEVICES"
 RANK
+}
+
+# mpi_traffic WHAT: four MPI ranks out of an image, whose messages UCX sends with verbs through each rank's device, says UCX
+# and say the device's counters. The GID is that of the rank's link: over soft-RoCE UCX drops datagrams with IPv4 headers.
+mpi_traffic() {
+  local seen mpi
+  [[ -e $work/demo.sqsh ]] || take_image demo
+  cat >"$work/home/mpi.sh" <<'RANK'
+sent() { rdma statistic show link "$BERTH_RDMA_DEVICE/1" | sed 's/.* sent_bytes \([0-9]*\).*/\1/'; }
+link=$(awk '$6 == "rdma0" && /^fe80/ {print $1}' /proc/net/if_inet6)
+for index in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
+  [ "$(tr -d : <"/sys/class/infiniband/$BERTH_RDMA_DEVICE/ports/1/gids/$index")" != "$link" ] || export UCX_IB_GID_INDEX=$index
+done
+before=$(sent)
+"$@" >"$HOME/ucx.$SLURM_PROCID" 2>&1 || { cat "$HOME/ucx.$SLURM_PROCID"; exit 1; }
+grep ' right$' "$HOME/ucx.$SLURM_PROCID"
+echo "sent $BERTH_RDMA_DEVICE $(($(sent) - before))"
+echo "peers by $(sed -n 's,.*ep_cfg\[1\]: tag(\(.*\)).*,\1,p' "$HOME/ucx.$SLURM_PROCID")"
+RANK
+  # shellcheck disable=SC2054  # the commas are UCX's
+  mpi=(as_user timeout 300 srun -Q --mpi=pmix --rdma-container="$work/demo.sqsh" -n4
+    env OMPI_MCA_pml=ucx UCX_TLS=rc_verbs,ud_verbs,self UCX_LOG_LEVEL=info sh mpi.sh)
+  check_contains "$1: MPI: four ranks compute over verbs" "ranks=4 points=64 steps=20" "$("${mpi[@]}" heat 64 20 2>&1)"
+  seen=$("${mpi[@]}" pingpong 2 2>&1) || true
+  check_equal "$1: MPI: each rank's bytes went through its device" 4 "$(awk '$1 == "sent" && $3 > 4000000 ' <<<"$seen" | wc -l)"
+  check_equal "$1: MPI: UCX says so" "$(sed -n 's/^sent \([^ ]*\) .*/rc_verbs\/\1:1/p' <<<"$seen" | sort)" \
+    "$(sed -n 's/^peers by //p' <<<"$seen" | sort)"
 }
 
 # Tries to open char devices in ways that a rank has; prints what came of each.
@@ -113,10 +145,10 @@ one_device() {
   local seen
   seen=$(on_host -n2 sh "$work/home/view.sh" 2>&1) || true
   printf '%s\n' "$seen"
-  check_equal "$1: one RDMA device" 2 "$(grep -cE '^rdma rxe[0-9]v[0-9]$' <<<"$seen")"
+  check_equal "$1: one RDMA device" 2 "$(grep -cE '^rdma rxe[0-9][v0-9]*$' <<<"$seen")"
   check_equal "$1: one uverbs device in sysfs" 2 "$(grep -cE '^verbs abi_version uverbs[0-9]+$' <<<"$seen")"
   check_equal "$1: one uverbs node" 2 "$(grep -cE '^nodes rdma_cm umad[0-9]+ uverbs[0-9]+$' <<<"$seen")"
-  check_equal "$1: libibverbs lists it alone" 2 "$(grep -cE '^listed rxe[0-9]v[0-9]$' <<<"$seen")"
+  check_equal "$1: libibverbs lists it alone" 2 "$(grep -cE '^listed rxe[0-9][v0-9]*$' <<<"$seen")"
 }
 
 all_parked_free() { ! berth_on n1 leases --json | grep -qE '"phase": "(leased|releasing)"'; }
@@ -147,6 +179,24 @@ limited() {
 verbs_traffic() {
   rm -f "$work"/home/address.*
   check "$1: ibv_rc_pingpong between two ranks" on_host -n2 sh "$work/home/pingpong.sh"
+}
+# talks_to_another_machine WHAT: a rank in the host's network, on pf0v0 with 10.88.0.1, and one that has pf1v0.
+talks_to_another_machine() {
+  local other
+  ip netns add other-machine
+  ip link set dev pf1v0 netns other-machine
+  ip -n other-machine link set dev pf1v0 up
+  ip -n other-machine address add 10.88.0.2/24 dev pf1v0
+  check "$1: another machine answers" eventually ip netns exec other-machine ping -c 1 -W 1 10.88.0.1
+  ip netns exec other-machine ibv_rc_pingpong -d rxe1v0 -g 1 -n 3 >/dev/null &
+  other=$!
+  # shellcheck disable=SC2016
+  check "$1: ibv_rc_pingpong with it" on_host -n1 sh -c 'until ibv_rc_pingpong -d "$BERTH_RDMA_DEVICE" -g 1 -n 3 10.88.0.2; do sleep 0.5; done'
+  wait "$other" || true
+  ip -n other-machine address flush dev pf1v0 scope global
+  ip -n other-machine link set dev pf1v0 netns 1
+  ip link set dev pf1v0 up
+  ip netns delete other-machine
 }
 rdma_cm_traffic() {
   rm -f "$work"/home/address.*
