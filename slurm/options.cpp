@@ -28,13 +28,6 @@ int accept_option(int index, const char* value, int /*remote*/) {
   }
 }
 
-std::string upper_case_underscored(std::string_view name) {
-  std::string text(name);
-  std::ranges::transform(text, text.begin(),
-                         [](unsigned char c) { return static_cast<char>(c == '-' ? '_' : std::toupper(c)); });
-  return text;
-}
-
 // spank(8): options of an enclosing allocation travel in SLURM_SPANK__SLURM_SPANK_OPTION_<plugin>_<option>.
 std::string slurm_variable(std::string_view name) {
   std::string option(name);
@@ -84,7 +77,7 @@ void register_options(spank_t spank, Request& request) {
 
 void adopt_environment_options() {
   for (const OptionSpec& spec : option_specs()) {
-    const char* value = std::getenv(("BERTH_" + upper_case_underscored(spec.name)).c_str());
+    const char* value = std::getenv(option_variable(spec.name).c_str());
     if (value == nullptr || *value == '\0') continue;
     if (spec.argument.empty() && std::string_view(value) == "0") continue;
     setenv(slurm_variable(spec.name).c_str(), value, 0);

@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "launcher/core/error.hpp"
+#include "launcher/system/host_name.hpp"
 
 // Slurm's own configuration, exported by the slurmstepd that loads us. Weak, so that the plugin still loads where a
 // newer Slurm hides it; the layout is that of the headers, and Slurm refuses plugins built against other headers.
@@ -139,10 +140,7 @@ std::string read_node_name() {
   const std::size_t underscore = path.rfind('_');
   if (slash != std::string::npos && underscore != std::string::npos && underscore > slash + 1)
     return path.substr(slash + 1, underscore - slash - 1);
-  std::array<char, 256> host{};
-  gethostname(host.data(), host.size() - 1);
-  const std::string name = host.data();
-  return name.substr(0, name.find('.'));
+  return read_host_name();
 }
 
 }  // namespace berth

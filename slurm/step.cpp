@@ -76,7 +76,8 @@ void SlurmStep::enter_privileged(spank_t spank) {
   try {
     local_task_ = read_local_task(spank);
     if (failure_) throw Error(*failure_);
-    entry_ = request_entry(directory_, local_task_, say);
+    entry_ = request_entry(connect_to_broker(directory_), {{"local_rank", local_task_}}, say);
+    if (!entry_) throw broker_ended();
   } catch (const Error& error) {
     // Kept until task_init: slurmstepd complains to the user about a task that ends before it has let it go.
     failure_ = error;
@@ -112,7 +113,7 @@ void SlurmStep::enter_unprivileged(spank_t spank) {
     confirm_entry(*entry_);  // a command that is missing is missing for all ranks, and each says so by its exit code
     const auto arguments = read_arguments(spank);
     const auto path = read_job_environment(spank)["PATH"];
-    if (!arguments.empty()) check_command(arguments.front(), path, exit_code);
+    if (!arguments.empty()) find_command(arguments.front(), path, exit_code);
     if (entry_->grant.verbose)
       say(fmt::format("berth: {}\nberth: rank {}: phases in ms: {}", entry_->grant.summary, job_.ranks[local_task_],
                       entry_->phases));

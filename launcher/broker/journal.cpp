@@ -213,6 +213,7 @@ std::vector<HeldDevice> Journal::held_devices(bool check_locks) const {
       if (!owner && in_lease) owner = record->owner;
       device.holder = owner ? to_string(*owner) : "a process that is changing it";
       if (owner) device.job = owner->job;
+      if (owner) device.uid = owner->uid;
     }
     if (record && record->phase == Phase::quarantined) device.quarantined = record->reason;
     devices.push_back(std::move(device));

@@ -35,10 +35,14 @@ struct ProcessIdentity {
   bool operator==(const ProcessIdentity&) const = default;
 };
 
+/// "job 4711.0", "job 4711.batch"; without a job "process 4711".
+std::string step_name(std::uint32_t job, std::uint32_t step, int launcher_pid);
+
 /// Who holds a lease.
 struct LeaseOwner {
-  std::uint32_t job = 0;
+  std::uint32_t job = 0;  ///< 0: not Slurm's
   std::uint32_t step = 0;
+  int launcher_pid = 0;  ///< of mpirun or the shell that started the ranks; 0: slurmstepd
   std::uint32_t uid = 0;
   std::string user;
   std::vector<unsigned> ranks;
@@ -46,7 +50,7 @@ struct LeaseOwner {
   std::string container = {};  ///< id of the OCI container that has the device; then there is no job
   bool operator==(const LeaseOwner&) const = default;
 };
-/// "job 4711.0 (alice)", "container web1 (root)"
+/// "job 4711.0 (alice)", "process 4711 (alice)", "container web1 (root)"
 std::string to_string(const LeaseOwner& owner);
 
 /// What the device was on the host before it was parked; empty for a macvlan, which Berth created, but for the RDMA

@@ -164,10 +164,13 @@ OriginalState parse_original(const json& object) {
 }
 
 json make_owner(const LeaseOwner& owner) {
-  json object = {
-      {"job", owner.job},     {"step", owner.step},
-      {"uid", owner.uid},     {"user", owner.user},
-      {"ranks", owner.ranks}, {"broker", {{"pid", owner.broker.pid}, {"start_time", owner.broker.start_time}}}};
+  json object = {{"job", owner.job},
+                 {"step", owner.step},
+                 {"launcher_pid", owner.launcher_pid},
+                 {"uid", owner.uid},
+                 {"user", owner.user},
+                 {"ranks", owner.ranks},
+                 {"broker", {{"pid", owner.broker.pid}, {"start_time", owner.broker.start_time}}}};
   if (!owner.container.empty()) object["container"] = owner.container;
   return object;
 }
@@ -176,6 +179,7 @@ LeaseOwner parse_owner(const json& object) {
   LeaseOwner owner;
   object.at("job").get_to(owner.job);
   object.at("step").get_to(owner.step);
+  object.at("launcher_pid").get_to(owner.launcher_pid);
   object.at("uid").get_to(owner.uid);
   object.at("user").get_to(owner.user);
   object.at("ranks").get_to(owner.ranks);
@@ -187,9 +191,23 @@ LeaseOwner parse_owner(const json& object) {
 
 }  // namespace
 
+std::string step_name(std::uint32_t job, std::uint32_t step, int launcher_pid) {
+  if (job == 0) return fmt::format("process {}", launcher_pid);
+  switch (step) {
+    case kBatchStep:
+      return fmt::format("job {}.batch", job);
+    case kExternStep:
+      return fmt::format("job {}.extern", job);
+    case kInteractiveStep:
+      return fmt::format("job {}.interactive", job);
+    default:
+      return fmt::format("job {}.{}", job, step);
+  }
+}
+
 std::string to_string(const LeaseOwner& owner) {
   if (!owner.container.empty()) return fmt::format("container {} ({})", owner.container, owner.user);
-  return fmt::format("job {}.{} ({})", owner.job, owner.step, owner.user);
+  return fmt::format("{} ({})", step_name(owner.job, owner.step, owner.launcher_pid), owner.user);
 }
 
 // A user name in another encoding must not make a record unwritable.

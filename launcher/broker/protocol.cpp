@@ -99,11 +99,19 @@ std::optional<Message> receive_message(int socket) {
 }
 
 json to_json_value(const StepRecord& record) {
-  return {{"job", record.job},       {"step", record.step},
-          {"uid", record.uid},       {"gid", record.gid},
-          {"groups", record.groups}, {"slurm_conf", record.slurm_conf},
-          {"node", record.node},     {"runtime_directories", record.runtime_directories},
-          {"ranks", record.ranks},   {"request", request_to_json(record.request)}};
+  return {{"job", record.job},
+          {"step", record.step},
+          {"launcher_pid", record.launcher_pid},
+          {"uid", record.uid},
+          {"gid", record.gid},
+          {"groups", record.groups},
+          {"slurm_conf", record.slurm_conf},
+          {"node", record.node},
+          {"runtime_directories", record.runtime_directories},
+          {"session_directories", record.session_directories},
+          {"ranks", record.ranks},
+          {"awaited_ranks", record.awaited_ranks},
+          {"request", request_to_json(record.request)}};
 }
 
 StepRecord parse_step_record(const json& object) {
@@ -111,13 +119,16 @@ StepRecord parse_step_record(const json& object) {
   StepRecord record;
   record.job = reader.get<std::uint32_t>("job");
   record.step = reader.get<std::uint32_t>("step");
+  record.launcher_pid = reader.get<int>("launcher_pid");
   record.uid = reader.get<std::uint32_t>("uid");
   record.gid = reader.get<std::uint32_t>("gid");
   record.groups = reader.get<std::vector<std::uint32_t>>("groups");
   record.slurm_conf = reader.get<std::string>("slurm_conf");
   record.node = reader.get<std::string>("node");
   record.runtime_directories = reader.get<std::vector<std::string>>("runtime_directories");
+  record.session_directories = reader.get<std::vector<std::string>>("session_directories");
   record.ranks = reader.get<std::vector<unsigned>>("ranks");
+  record.awaited_ranks = reader.get<unsigned>("awaited_ranks");
   record.request = parse_request(reader.get<json>("request"));
   return record;
 }

@@ -2,7 +2,8 @@
 // descriptors beside it. All sockets are reachable by root only, or were handed over as descriptors.
 //
 //   slurmstepd -> broker    StepRecord once, then RankRecord per rank as soon as it is forked; EOF ends the step
-//   rank       -> broker    {"local_rank": N}, later {"entered": true}
+//   berth-enter -> broker   StepRecord once, if this rank has started the broker; EOF says nothing
+//   rank       -> broker    {"local_rank": N}, from berth-enter with {"rank": N}; later {"entered": true}
 //   broker     -> rank      {"admitted": true} or {"error": …} after "entered", if the Grant has an RDMA device
 //   broker     -> rank      Grant, or {"error": …}
 //                           before that, while devices are awaited, {"waiting": TEXT}
@@ -38,15 +39,18 @@ std::optional<Message> receive_message(int socket);
 
 /// A step on one node, as its launcher describes it.
 struct StepRecord {
-  std::uint32_t job = 0;
+  std::uint32_t job = 0;  ///< 0: not Slurm's
   std::uint32_t step = 0;
+  int launcher_pid = 0;  ///< of who started the ranks (mpirun, a shell); 0: slurmstepd
   std::uint32_t uid = 0;
   std::uint32_t gid = 0;
   std::vector<std::uint32_t> groups;
-  std::string slurm_conf;                        ///< path of slurm.conf; empty: Slurm's default
-  std::string node;                              ///< the scheduler's name of this node
-  std::vector<std::string> runtime_directories;  ///< what the PMIx server shares with its ranks
-  std::vector<unsigned> ranks;                   ///< numbers in the step, by local rank
+  std::string slurm_conf;                             ///< path of slurm.conf; empty: Slurm's default
+  std::string node;                                   ///< the scheduler's name of this node
+  std::vector<std::string> runtime_directories;       ///< what the PMIx server shares with its ranks
+  std::vector<std::string> session_directories = {};  ///< likewise by the user's word: only if they are the user's own
+  std::vector<unsigned> ranks;                        ///< numbers in the step, by local rank
+  unsigned awaited_ranks = 0;                         ///< how many announce themselves, where `ranks` is empty
   Request request;
 };
 nlohmann::json to_json_value(const StepRecord& record);

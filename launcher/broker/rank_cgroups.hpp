@@ -14,7 +14,7 @@ namespace berth {
 /// A rank that is to be restricted.
 struct RankOfDevice {
   int pid = 0;
-  std::string name;  ///< unique on the node: "4711.0.3"
+  std::string name;  ///< unique on the node
   const RdmaSettings* settings = nullptr;
   const RdmaGrant* grant = nullptr;
 };

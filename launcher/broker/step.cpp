@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -15,11 +16,13 @@ extern "C" {  // glibc 2.36 forgets to say so itself
 
 #include <algorithm>
 #include <cerrno>
+#include <numeric>
 
 #include "launcher/broker/node_topology.hpp"
 #include "launcher/broker/slurm_job.hpp"
 #include "launcher/broker/step_socket.hpp"
 #include "launcher/image/rootfs.hpp"
+#include "launcher/system/affinity.hpp"
 #include "launcher/system/cgroup.hpp"
 #include "launcher/system/mounts.hpp"
 #include "launcher/system/netlink_rdma.hpp"
@@ -34,6 +37,10 @@ namespace {
 /// A killed process is gone at once, unless it hangs in the kernel; its sockets then have their berths rebuilt.
 constexpr int kRelayPatienceMilliseconds = 1000;
 
+/// A launcher starts its ranks together. Where some of them are not Berth's (`mpirun -n 1 berth run A : -n 1 B`), the
+/// others go on without them after this time without a new one.
+constexpr int kGatheringPatienceSeconds = 5;
+
 }  // namespace
 
 Step::Step(UniqueFd control, UniqueFd listener, StepOptions options)
@@ -41,6 +48,7 @@ Step::Step(UniqueFd control, UniqueFd listener, StepOptions options)
       control_(std::move(control)),
       listener_(std::move(listener)),
       epoll_(epoll_create1(EPOLL_CLOEXEC)),
+      directory_(directory_of(listener_)),
       journal_(options_.state_directory),
       phase_start_(std::chrono::steady_clock::now()) {
   if (!epoll_) throw system_error(errno, "cannot start the broker", "epoll_create1");
@@ -62,7 +70,7 @@ void Step::run() {
   try {
     leave_step_cgroup();
   } catch (const Error& error) {
-    syslog(LOG_WARNING, "job %u.%u: %s", record_.job, record_.step, error.render().c_str());
+    syslog(LOG_WARNING, "%s: %s", name().c_str(), error.render().c_str());
   }
   // Before anything is read or locked: the relay's copy of this process should be small and hold nothing.
   relay_ = start_relay({record_.uid, record_.gid, record_.groups});
@@ -70,21 +78,29 @@ void Step::run() {
   watch(control_.get(), Source::control);
   watch(listener_.get(), Source::listener);
   watch(relay_.control.get(), Source::relay);
+  if (record_.awaited_ranks > 0) {
+    patience_ = UniqueFd(timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC));
+    if (!patience_) throw system_error(errno, "cannot wait for the ranks", "timerfd_create");
+    watch(patience_.get(), Source::patience);
+  }
   try {
     prepare();
   } catch (const Error& error) {
     failure_ = error;
   }
+  if (patience_) restart_patience();
   while (!over_ || !all_dead()) {
     epoll_event events[64];
     const int n = epoll_wait(epoll_.get(), events, 64, -1);
     if (n < 0 && errno != EINTR) throw system_error(errno, "cannot watch the step", "epoll_wait");
     for (int i = 0; i < n; ++i) handle(static_cast<Source>(events[i].data.u64 >> 32), events[i].data.u64 & 0xffffffffU);
     release_finished(false);
+    // mpirun tells nobody when a run is over.
+    if (record_.awaited_ranks > 0 && !patience_ && all_dead()) over_ = true;
   }
   end_relay();
   release_finished(true);
-  remove_step_directory(step_directory(options_.state_directory, record_.job, record_.step));
+  if (record_.awaited_ranks == 0) remove_step_directory(directory_);
 }
 
 // Not by closing its socket: the relay is the user's, who can stop it, and then it would hold its sockets for ever.
@@ -113,6 +129,8 @@ void Step::handle(Source source, std::size_t index) {
     }
     case Source::deadline:
       return decide();
+    case Source::patience:
+      return end_gathering();
   }
 }
 
@@ -127,6 +145,11 @@ void Step::end_phase(const char* name) {
 void Step::prepare() {
   phase_start_ = std::chrono::steady_clock::now();
   policy_ = read_policy_file(options_.policy_path);
+  if (record_.job == 0 && record_.uid != 0 && !policy_.run_outside_jobs)
+    throw Error(ErrorCode::policy, "cannot give you a device",
+                fmt::format("you have no Slurm job on {}, and {} does not allow devices without one", record_.node,
+                            options_.policy_path),
+                "start it in a job (salloc, sbatch), or ask the administrator for `outside_jobs = true` in [run]");
   const auto mentions = [this](auto list) {
     return std::ranges::any_of(policy_.allow, [list](const AllowRule& rule) { return !(rule.*list).empty(); });
   };
@@ -143,7 +166,8 @@ void Step::prepare() {
                               return !pool.gres.empty() && (request.pool.empty() || request.pool == pool.name);
                             });
   if (mentions(&AllowRule::accounts) || may_use_gres) {
-    SlurmJob job = read_slurm_job(record_.job, record_.node, record_.slurm_conf);
+    SlurmJob job;  // outside of jobs: no account, no generic resources
+    if (record_.job != 0) job = read_slurm_job(record_.job, record_.node, record_.slurm_conf);
     caller_.account = std::move(job.account);
     gres_ = std::move(job.gres);
   }
@@ -178,6 +202,7 @@ void Step::prepare_rootfs() {
                           .working_directory = working_directory_,
                           .mounts = record_.request.mounts,
                           .runtime_directories = record_.runtime_directories,
+                          .session_directories = record_.session_directories,
                           .policy = &policy_.mounts});
   image_mount_.reset();
   end_phase("rootfs");
@@ -185,6 +210,10 @@ void Step::prepare_rootfs() {
 
 void Step::on_control() {
   auto message = receive_message(control_.get());
+  if (!message && record_.awaited_ranks > 0) {
+    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, control_.get(), nullptr);
+    return control_.reset();
+  }
   if (!message) {  // the step is over, or slurmstepd died: either way nobody but us looks after its ranks now
     epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, control_.get(), nullptr);
     over_ = true;
@@ -192,18 +221,55 @@ void Step::on_control() {
     return;
   }
   RankRecord record = parse_rank_record(message->body);
-  Rank& rank = ranks_.at(record.local_rank);
-  rank.record = record;
-  rank.pidfd = UniqueFd(pidfd_open(record.pid, 0));
-  if (rank.pidfd) {
-    watch(rank.pidfd.get(), Source::pidfd, record.local_rank);
-  } else {
-    rank.dead = true;
-  }
+  ranks_.at(record.local_rank).planned = record.local_rank;
+  announce(record.local_rank, std::move(record));
   if (std::ranges::all_of(ranks_, [](const Rank& r) { return r.record.pid != 0; })) {
     phase_start_ = std::chrono::steady_clock::now();
     decide();
   }
+}
+
+/// The process of a rank is known.
+void Step::announce(std::size_t index, RankRecord record) {
+  Rank& rank = ranks_[index];
+  rank.pidfd = UniqueFd(pidfd_open(record.pid, 0));
+  rank.record = std::move(record);
+  if (rank.pidfd) {
+    watch(rank.pidfd.get(), Source::pidfd, index);
+  } else {
+    rank.dead = true;
+  }
+}
+
+/// A rank that announces itself; ranks are numbered as they come. nullopt: its number is another's already.
+std::optional<std::size_t> Step::adopt_rank(const nlohmann::json& hello, int pid) {
+  const auto local_rank = hello.value("local_rank", 0U);
+  if (std::ranges::any_of(ranks_, [=](const Rank& rank) { return rank.record.local_rank == local_rank; }))
+    return std::nullopt;
+  ranks_.emplace_back().rank = hello.value("rank", 0U);
+  announce(ranks_.size() - 1, {local_rank, pid, read_affinity(pid)});
+  return ranks_.size() - 1;
+}
+
+void Step::restart_patience() {
+  itimerspec when{};
+  when.it_value.tv_sec = kGatheringPatienceSeconds;
+  timerfd_settime(patience_.get(), 0, &when, nullptr);
+}
+
+/// All ranks are here, or nobody comes any more: those who come later find no socket, and start a broker of their own.
+void Step::end_gathering() {
+  if (!patience_) return;
+  remove_step_directory(directory_);
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.get(), nullptr);
+  listener_.reset();
+  patience_.reset();
+  std::vector<std::size_t> order(ranks_.size());
+  std::iota(order.begin(), order.end(), 0U);
+  std::ranges::sort(order, {}, [this](std::size_t index) { return ranks_[index].record.local_rank; });
+  for (std::size_t position = 0; position < order.size(); ++position) ranks_[order[position]].planned = position;
+  phase_start_ = std::chrono::steady_clock::now();
+  if (!ranks_.empty()) decide();
 }
 
 void Step::on_listener() {
@@ -214,11 +280,22 @@ void Step::on_listener() {
   if (getsockopt(connection.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0 || peer.uid != 0) return;
   auto hello = receive_message(connection.get());
   if (!hello) return;
-  const auto index = hello->body.value("local_rank", static_cast<std::size_t>(-1));
+  auto index = hello->body.value("local_rank", static_cast<std::size_t>(-1));
+  if (patience_) {
+    const auto adopted = adopt_rank(hello->body, peer.pid);
+    if (!adopted)
+      return send_message(connection.get(),
+                          to_json_value(Error(ErrorCode::usage, fmt::format("cannot be local rank {}", index),
+                                              "another process of this run is it already",
+                                              "start each rank by mpirun itself, and `berth run` once in each")));
+    index = *adopted;
+    restart_patience();
+  }
   if (index >= ranks_.size() || ranks_[index].connection) return;
   Rank& rank = ranks_[index];
   rank.connection = std::move(connection);
   watch(rank.connection.get(), Source::connection, index);
+  if (patience_ && ranks_.size() == record_.awaited_ranks) return end_gathering();
   if (plan_ || failure_) answer(rank);
 }
 
@@ -232,7 +309,7 @@ void Step::on_relay() {
   // Without the relay the ranks cannot reach their PMIx server, and nobody would end them if this process died.
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, relay_.control.get(), nullptr);
   for (auto& berth : berths_) berth.sockets_closed = true;
-  if (!over_) syslog(LOG_WARNING, "job %u.%u: the relay ended; its ranks are killed", record_.job, record_.step);
+  if (!over_) syslog(LOG_WARNING, "%s: the relay ended; its ranks are killed", name().c_str());
   kill_ranks();
 }
 

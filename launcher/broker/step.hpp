@@ -35,7 +35,8 @@ class Step {
  private:
   struct Rank {
     unsigned rank = 0;
-    RankRecord record;  // pid 0: not forked yet
+    std::size_t planned = 0;  // position in NodePlan::ranks
+    RankRecord record;        // pid 0: not forked yet
     UniqueFd pidfd;
     UniqueFd connection;  // from connect() to exec
     bool answered = false;
@@ -48,7 +49,7 @@ class Step {
     std::optional<RdmaGrant> rdma;
     bool sockets_closed = false;  // by the relay
   };
-  enum class Source : std::uint64_t { control, listener, relay, changes, deadline, connection, pidfd };
+  enum class Source : std::uint64_t { control, listener, relay, changes, deadline, patience, connection, pidfd };
 
   void watch(int fd, Source source, std::size_t index = 0);
   void end_relay();
@@ -57,6 +58,10 @@ class Step {
   void mount();
   void prepare_rootfs();
   void on_control();
+  void announce(std::size_t index, RankRecord record);
+  std::optional<std::size_t> adopt_rank(const nlohmann::json& hello, int pid);
+  void restart_patience();
+  void end_gathering();
   void on_listener();
   void on_relay();
   void on_connection(std::size_t index);
@@ -66,6 +71,7 @@ class Step {
   void await_devices(const Error& busy);
   bool worth_waiting();
   [[nodiscard]] LeaseOwner make_owner() const;
+  [[nodiscard]] std::string name() const { return step_name(record_.job, record_.step, record_.launcher_pid); }
   void take(const NodePlan& plan, std::vector<Claim> claims);
   void admit_ranks();
   void answer(Rank& rank);
@@ -81,6 +87,8 @@ class Step {
   UniqueFd epoll_;
   UniqueFd changes_;   // inotify on the lock directory, while devices are awaited
   UniqueFd deadline_;  // timerfd, likewise
+  UniqueFd patience_;  // timerfd, while ranks are awaited that announce themselves
+  std::string directory_;
   RelayProcess relay_;
 
   Journal journal_;

@@ -41,7 +41,8 @@ void Step::decide() {
                       .job = record_.job,
                       .gres = gres_};
       input.inventory.held = journal_.held_devices(true);
-      for (const Rank& rank : ranks_) input.ranks.push_back({rank.rank, rank.record.cpus});
+      input.ranks.resize(ranks_.size());
+      for (const Rank& rank : ranks_) input.ranks[rank.planned] = {rank.rank, rank.record.cpus};
       const NodePlan plan = make_plan(input);
       const LeaseOwner owner = make_owner();
       std::vector<Claim> claims = claim(journal_, plan.berths, &owner);
@@ -63,6 +64,7 @@ void Step::decide() {
 LeaseOwner Step::make_owner() const {
   return {.job = record_.job,
           .step = record_.step,
+          .launcher_pid = record_.launcher_pid,
           .uid = record_.uid,
           .user = caller_.user,
           .ranks = {},
@@ -89,7 +91,7 @@ void Step::take(const NodePlan& plan, std::vector<Claim> claims) {
     const bool in_host_network = !held[i].netns;  // where no listener is needed
     berths_.push_back({std::move(held[i]), std::move(rdma[i]), in_host_network});
   }
-  for (std::size_t i = 0; i < ranks_.size(); ++i) ranks_[i].berth = plan.ranks[i].berth;
+  for (Rank& rank : ranks_) rank.berth = plan.ranks[rank.planned].berth;
   plan_ = plan;
 }
 
@@ -101,8 +103,8 @@ void Step::admit_ranks() {
   for (const Rank& rank : ranks_) {
     if (rank.dead || !rank.berth || !berths_[*rank.berth].rdma) continue;
     if (!rank.entered) return;
-    restricted.push_back({rank.record.pid, fmt::format("{}.{}.{}", record_.job, record_.step, rank.rank),
-                          &plan_->berths[*rank.berth].rdma, &*berths_[*rank.berth].rdma});
+    restricted.push_back({rank.record.pid, std::to_string(rank.record.pid), &plan_->berths[*rank.berth].rdma,
+                          &*berths_[*rank.berth].rdma});
     if (rank.connection) waiting.push_back(rank.connection.get());
   }
   if (admitted_ || restricted.empty()) return;
@@ -167,14 +169,13 @@ void Step::answer(Rank& rank) {
     }
     send_message(rank.connection.get(), to_json_value(grant), fds);
   } catch (const Error& error) {
-    syslog(LOG_ERR, "job %u.%u rank %u: %s", record_.job, record_.step, rank.rank, error.render().c_str());
+    syslog(LOG_ERR, "%s rank %u: %s", name().c_str(), rank.rank, error.render().c_str());
     kill_ranks();
   }
 }
 
 Grant Step::make_grant(const Rank& rank) const {
-  const auto local = static_cast<std::size_t>(&rank - ranks_.data());
-  const RankPlan& plan = plan_->ranks[local];
+  const RankPlan& plan = plan_->ranks[rank.planned];
   Grant grant;
   grant.has_netns = rank.berth && berths_[*rank.berth].held->netns;
   grant.has_rootfs = static_cast<bool>(rootfs_);
@@ -194,7 +195,7 @@ Grant Step::make_grant(const Rank& rank) const {
   } else {
     grant.summary = fmt::format("rank {}: host network, CPUs {}: {}", rank.rank, to_string(plan.cpus), plan.reason);
   }
-  if (local == 0) grant.summary += fmt::format("\nberth: {}: phases in ms: {}", plan_->host, phases_);
+  if (rank.planned == 0) grant.summary += fmt::format("\nberth: {}: phases in ms: {}", plan_->host, phases_);
   if (plan_->pin != Pin::off) grant.pin_cpus = plan.cpus;
   if (plan_->pin == Pin::cpus_and_memory)
     for (const NumaNode& node : inventory_.topology.numa_nodes)
@@ -233,7 +234,7 @@ void Step::release_finished(bool kill_leftovers) {
   try {
     release(journal_, std::move(empty), kReleasePatienceMilliseconds, kill_leftovers ? 0 : 1);
   } catch (const Error& error) {
-    syslog(LOG_ERR, "job %u.%u: %s", record_.job, record_.step, error.render().c_str());
+    syslog(LOG_ERR, "%s: %s", name().c_str(), error.render().c_str());
   }
 }
 

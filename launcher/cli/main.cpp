@@ -1,6 +1,7 @@
 // berth: shows what a node has, plans, and looks after parked devices.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 
@@ -24,6 +25,16 @@ void collect_words(const CLI::App& app, std::vector<std::string>& words) {
   }
   for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; }))
     words.push_back(verb->get_name());
+}
+
+/// Takes what follows "--" away from the arguments of `berth run`: CLI11 would hand it to the main command.
+std::vector<std::string> split_command(std::vector<std::string>& arguments) {
+  const auto verb = std::ranges::find_if(arguments, [](const std::string& word) { return !word.starts_with('-'); });
+  const auto dashes = std::find(verb, arguments.end(), "--");
+  if (verb == arguments.end() || *verb != "run" || dashes == arguments.end()) return {};
+  std::vector<std::string> command(dashes + 1, arguments.end());
+  arguments.erase(dashes, arguments.end());
+  return command;
 }
 
 /// A command line that cannot be understood, with the word that was probably meant.
@@ -55,6 +66,7 @@ int main(int argc, char** argv) {
   app.fallthrough();
   berth::add_global_options(app, options);
   berth::add_plan_verb(app, options);
+  berth::add_run_verb(app, options);
   berth::add_devices_verb(app, options);
   berth::add_capture_verb(app, options);
   berth::add_policy_verb(app, options);
@@ -69,10 +81,15 @@ int main(int argc, char** argv) {
       "Examples:\n"
       "  berth devices                   what this node has, and who holds it\n"
       "  berth plan -n 8 app.sqsh        what 8 ranks would get here, and why\n"
+      "  mpirun -n 8 berth run app.sqsh ./solver\n"
+      "                                  8 ranks, each in a berth of its own\n"
       "  berth policy check              whether the policy file says what you mean\n"
       "`berth VERB --help` tells more about one verb.");
+  std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
+  options.after_dashes = split_command(arguments);
+  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
   try {
-    app.parse(argc, argv);
+    app.parse(std::move(arguments));
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help and --version
     return report(usage_error(app, error), options.json);

@@ -3,34 +3,22 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <array>
 #include <cstdio>
 
 #include "launcher/broker/journal.hpp"
 #include "launcher/core/error.hpp"
 #include "launcher/system/fd.hpp"
+#include "launcher/system/host_name.hpp"
 #include "launcher/system/netlink_rdma.hpp"
 #include "launcher/system/policy_file.hpp"
 #include "launcher/system/sysfs.hpp"
 #include "launcher/system/topology.hpp"
 
 namespace berth {
-namespace {
-
-/// The first label of the host name, which is what Slurm calls the node unless told otherwise.
-std::string read_node_name() {
-  std::array<char, 256> name{};
-  if (gethostname(name.data(), name.size() - 1) != 0) return "localhost";
-  const std::string_view full(name.data());
-  return std::string(full.substr(0, full.find('.')));
-}
-
-}  // namespace
-
 void add_global_options(CLI::App& app, GlobalOptions& options) {
   options.policy_path = kPolicyPath;
   options.state_directory = kStateDirectory;
-  options.node = read_node_name();
+  options.node = read_host_name();
   constexpr const char* kGroup = "Options of every command";
   app.add_option("--policy", options.policy_path, "policy file")
       ->type_name("FILE")
@@ -52,20 +40,21 @@ void add_global_options(CLI::App& app, GlobalOptions& options) {
   app.add_flag("-v,--verbose", options.verbose, "say more, and why")->group(kGroup);
 }
 
-void add_request_options(CLI::App& verb, Request& request) {
+void add_request_options(CLI::App& verb, const OptionSink& sink) {
   for (const OptionSpec& spec : option_specs()) {
     const std::string name(spec.name);
     if (name == "verbose") continue;
-    const std::string flag = "--" + name;
+    // The second is the name that srun knows.
+    const std::string flags = fmt::format("--{0},--rdma-{0}", name);
     if (spec.argument.empty()) {
       verb.add_flag_callback(
-          flag, [&request, name] { apply_option(request, name, "1"); }, std::string(spec.help));
+          flags, [sink, name] { sink(name, "1"); }, std::string(spec.help));
       continue;
     }
     verb.add_option_function<std::vector<std::string>>(
-            flag,
-            [&request, name](const std::vector<std::string>& values) {
-              for (const std::string& value : values) apply_option(request, name, value);
+            flags,
+            [sink, name](const std::vector<std::string>& values) {
+              for (const std::string& value : values) sink(name, value);
             },
             std::string(spec.help))
         ->type_name(std::string(spec.argument))

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -20,13 +21,16 @@ struct GlobalOptions {
   std::string sysfs_root = "/";
   bool json = false;
   bool verbose = false;
-  int exit_code = 0;  ///< set by a verb that went on after a failure and has reported it
+  std::vector<std::string> after_dashes;  ///< of `berth run`: what follows the first "--"
+  int exit_code = 0;                      ///< set by a verb that went on after a failure and has reported it
 };
 
 void add_global_options(CLI::App& app, GlobalOptions& options);
 
-/// Every option of option_specs() except `verbose`, applied to `request` as it is parsed.
-void add_request_options(CLI::App& verb, Request& request);
+/// Takes one option as apply_option() does: name and value.
+using OptionSink = std::function<void(const std::string&, const std::string&)>;
+/// Every option of option_specs() except `verbose`, handed to `sink` as it is parsed.
+void add_request_options(CLI::App& verb, const OptionSink& sink);
 
 /// The policy file, whoever owns it: for verbs that only show. nullopt if there is none at the default place.
 std::optional<Policy> read_policy_to_show(const GlobalOptions& options);

@@ -159,7 +159,8 @@ void add_plan_verb(CLI::App& app, GlobalOptions& options) {
   for (const char* other : {"--xml", "--problem"}) svg->excludes(verb->get_option(other));
   verb->add_option("--slurm-job", plan->job, "plan a step of this job: what its other steps hold counts as its own")
       ->type_name("ID");
-  add_request_options(*verb, plan->request);
+  add_request_options(
+      *verb, [plan](const std::string& name, const std::string& value) { apply_option(plan->request, name, value); });
   verb->footer(
       "Examples:\n"
       "  berth plan -n 8 app.sqsh                    eight ranks that Slurm does not bind\n"

@@ -44,7 +44,10 @@ toml::array make_grants(const Policy& policy, const Caller& caller) {
 
 Inventory make_shareable_inventory(Inventory inventory) {
   for (NetDevice& device : inventory.net_devices) device.mac = {};
-  for (HeldDevice& held : inventory.held) held.holder.erase(std::min(held.holder.find(" ("), held.holder.size()));
+  for (HeldDevice& held : inventory.held) {
+    held.holder.erase(std::min(held.holder.find(" ("), held.holder.size()));
+    held.uid.reset();
+  }
   return inventory;
 }
 

@@ -92,9 +92,10 @@ struct HeldDevice {
   std::string device_id;
   bool parked = false;
   bool leased = false;
-  std::string holder;       ///< "job 4711.0 (alice)"; empty if not leased
-  std::string quarantined;  ///< the reason; empty: healthy
-  std::uint32_t job = 0;    ///< of the holder; 0: none
+  std::string holder;                     ///< "job 4711.0 (alice)"; empty if not leased
+  std::string quarantined;                ///< the reason; empty: healthy
+  std::uint32_t job = 0;                  ///< of the holder; 0: none
+  std::optional<std::uint32_t> uid = {};  ///< of the holder; empty: not leased, or nobody knows
   bool operator==(const HeldDevice&) const = default;
 };
 

@@ -79,9 +79,10 @@ RdmaDevice parse_rdma_device(const JsonReader& value) {
 }
 
 HeldDevice parse_held(const JsonReader& value) {
-  value.expect_keys({"device", "parked", "leased", "holder", "quarantined", "job"});
-  return {value["device"].text(), value["parked"].flag(),      value["leased"].flag(),
-          value["holder"].text(), value["quarantined"].text(), value["job"].small_number()};
+  value.expect_keys({"device", "parked", "leased", "holder", "quarantined", "job", "uid"});
+  return {value["device"].text(),        value["parked"].flag(),      value["leased"].flag(),
+          value["holder"].text(),        value["quarantined"].text(), value["job"].small_number(),
+          value["uid"].optional_number()};
 }
 
 }  // namespace

@@ -167,13 +167,13 @@ std::vector<const Candidate*> choose_subset(const Topology& topology, const std:
   return subset;
 }
 
-/// How many of these devices other steps of the same job hold.
+/// How many of these devices other steps of the same job hold; outside of jobs, other runs of the same user.
 std::size_t count_held(const PlanInput& input, const std::vector<Candidate>& candidates) {
   std::size_t count = 0;
   for (const HeldDevice& held : input.inventory.held)
-    if (held.job == input.job && std::any_of(candidates.begin(), candidates.end(), [&](const Candidate& candidate) {
-          return candidate.berth.id == held.device_id;
-        }))
+    if (held.job == input.job && (held.job != 0 || held.uid == input.caller.uid) &&
+        std::any_of(candidates.begin(), candidates.end(),
+                    [&](const Candidate& candidate) { return candidate.berth.id == held.device_id; }))
       ++count;
   return count;
 }
@@ -234,7 +234,7 @@ std::vector<const Candidate*> choose_devices(const PlanInput& input, const PoolG
   if (candidates.empty()) throw_no_device(*grant.pool, input.inventory);
   const bool one_for_all = input.request.net == NetScope::node;
   const std::size_t needed = choose_shortage(input, *grant.pool) == Shortage::fail ? input.ranks.size() : 1;
-  const std::size_t held = input.job == 0 ? 0 : count_held(input, candidates);
+  const std::size_t held = count_held(input, candidates);
   const std::size_t allowance =
       grant.max_devices ? *grant.max_devices - std::min<std::size_t>(held, *grant.max_devices) : candidates.size();
   if (grant.max_devices && allowance < needed) {

@@ -106,8 +106,9 @@ json to_json_value(const RdmaDevice& device) {
 }
 
 json to_json_value(const HeldDevice& held) {
-  return {{"device", held.device_id}, {"parked", held.parked},           {"leased", held.leased},
-          {"holder", held.holder},    {"quarantined", held.quarantined}, {"job", held.job}};
+  return {{"device", held.device_id},       {"parked", held.parked},           {"leased", held.leased},
+          {"holder", held.holder},          {"quarantined", held.quarantined}, {"job", held.job},
+          {"uid", optional_value(held.uid)}};
 }
 
 json cpu_lists(const std::vector<CpuSet>& sets) {

@@ -111,6 +111,7 @@ struct Policy {
   MountPolicy mounts;
   std::vector<EnvironmentChange> environment;
   Pin pin = Pin::cpus;
+  bool run_outside_jobs = false;         ///< whether `berth run` gives devices to who has no Slurm job on the node
   std::optional<std::uint64_t> memlock;  ///< bytes; UINT64_MAX: unlimited; empty: leave as it is
   bool operator==(const Policy&) const = default;
 };

@@ -154,7 +154,7 @@ Policy parse_policy(std::string_view text, const std::string& source) {
     file.refuse({1, 1}, "the file is empty, so it allows nothing", "start from the example in docs/policy.md");
   }
   const PolicySection root(file, file.root(), "",
-                           {"version", "pool", "allow", "images", "mounts", "environment", "pinning", "limits"});
+                           {"version", "pool", "allow", "images", "mounts", "environment", "pinning", "limits", "run"});
   if (!root.has("version")) root.refuse({1, 1}, "'version' is missing", "write version = 1 at the top");
   if (root.number("version", 0, INT64_MAX) != 1) root.refuse("version", "this Berth reads version 1 only");
 
@@ -193,6 +193,8 @@ Policy parse_policy(std::string_view text, const std::string& source) {
   if (const auto limits = root.section("limits", {"memlock"}); limits && limits->has("memlock")) {
     policy.memlock = parse_memlock(*limits);
   }
+  if (const auto run = root.section("run", {"outside_jobs"}))
+    policy.run_outside_jobs = run->flag("outside_jobs").value_or(policy.run_outside_jobs);
   return policy;
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <utility>
 
@@ -206,6 +207,13 @@ MountRequest parse_mount(std::string_view text) {
                 "Berth makes it afresh for every rank", "choose another target");
   }
   return mount;
+}
+
+std::string option_variable(std::string_view name) {
+  std::string variable = fmt::format("BERTH_{}", name);
+  std::ranges::transform(variable, variable.begin(),
+                         [](unsigned char c) { return static_cast<char>(c == '-' ? '_' : std::toupper(c)); });
+  return variable;
 }
 
 const std::vector<OptionSpec>& option_specs() {

@@ -72,6 +72,9 @@ struct OptionSpec {
 /// All options in the order of the help text.
 const std::vector<OptionSpec>& option_specs();
 
+/// The variable that stands for an option: "BERTH_POOL".
+std::string option_variable(std::string_view name);
+
 /// Applies one option to `request`; a flag takes "" or "1" (and "0" to turn it off).
 /// Throws Error{usage} naming the option, the value and the accepted forms, and then leaves `request` as it was.
 /// Applying the same option again replaces its value, except `mount` and `env`, which take lists and add to what is

@@ -90,4 +90,9 @@ bool is_within(std::string_view path, std::string_view directory);
 /// swap of two neighbours counted once, over a third of the longer word).
 std::optional<std::string> nearest_word(std::string_view word, const std::vector<std::string>& known);
 
+/// Numbers that Slurm has for steps with a name (slurm.h).
+constexpr std::uint32_t kBatchStep = 0xfffffffbU;
+constexpr std::uint32_t kExternStep = 0xfffffffcU;
+constexpr std::uint32_t kInteractiveStep = 0xfffffffaU;
+
 }  // namespace berth

@@ -11,7 +11,6 @@
 #include <chrono>
 
 #include "launcher/broker/relay.hpp"
-#include "launcher/broker/step_socket.hpp"
 #include "launcher/enter/self_test.hpp"
 #include "launcher/image/rdma_view.hpp"
 #include "launcher/image/rootfs.hpp"
@@ -47,16 +46,23 @@ void raise_memlock(std::uint64_t bytes) {
 
 }  // namespace
 
-Entry request_entry(const std::string& directory, unsigned local_rank, void (*say)(const std::string&)) {
+Error broker_ended() {
+  return {ErrorCode::internal, "cannot enter the berth", "the broker of this step ended",
+          "see the system log of the node (berth-broker)"};
+}
+
+std::optional<Entry> request_entry(UniqueFd broker, const nlohmann::json& hello, void (*say)(const std::string&)) {
   Entry entry;
   PhaseClock clock(entry.phases);
-  entry.broker = connect_to_broker(directory);
-  send_message(entry.broker.get(), {{"local_rank", local_rank}});
+  entry.broker = std::move(broker);
+  try {
+    send_message(entry.broker.get(), hello);
+  } catch (const Error&) {  // closed already
+    return std::nullopt;
+  }
   for (;;) {
     auto answer = receive_message(entry.broker.get());
-    if (!answer)
-      throw Error(ErrorCode::internal, "cannot enter the berth", "the broker of this step ended",
-                  "see the system log of the node (berth-broker)");
+    if (!answer) return std::nullopt;
     if (answer->body.contains("waiting")) {
       say(answer->body["waiting"].get<std::string>());
       continue;
@@ -116,13 +122,11 @@ void confirm_entry(Entry& entry) {
   send_message(entry.broker.get(), {{"entered", true}});
   if (!entry.grant.rdma) return;
   const auto answer = receive_message(entry.broker.get());
-  if (!answer)
-    throw Error(ErrorCode::internal, "cannot enter the berth", "the broker of this step ended",
-                "see the system log of the node (berth-broker)");
+  if (!answer) throw broker_ended();
   if (answer->body.contains("error")) throw parse_error(answer->body);
 }
 
-void check_command(const std::string& command, const std::string& path, int& exit_code) {
+std::string find_command(const std::string& command, const std::string& path, int& exit_code) {
   exit_code = kExitNotFound;
   const auto runnable = [&exit_code](const std::string& file) {
     struct stat status {};
@@ -132,12 +136,12 @@ void check_command(const std::string& command, const std::string& path, int& exi
     return false;
   };
   if (command.find('/') != std::string::npos) {
-    if (runnable(command)) return;
+    if (runnable(command)) return command;
   } else {
     for (std::size_t begin = 0; begin <= path.size();) {
       const std::size_t end = std::min(path.find(':', begin), path.size());
       const std::string directory = path.substr(begin, end - begin);
-      if (runnable((directory.empty() ? "." : directory) + "/" + command)) return;
+      if (std::string file = (directory.empty() ? "." : directory) + "/" + command; runnable(file)) return file;
       begin = end + 1;
     }
   }

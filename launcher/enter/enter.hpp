@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,10 +23,12 @@ struct Entry {
   std::string phases;  ///< "wait 3.1, netns 0.1, …" in milliseconds, for --rdma-verbose
 };
 
-/// Connects to the broker of the step in `directory` (step_socket.hpp) as local rank `local_rank` and waits for its
-/// answer; `say` shows interim messages to the user. Throws the broker's Error, or Error{internal} if the broker is
-/// gone.
-Entry request_entry(const std::string& directory, unsigned local_rank, void (*say)(const std::string&));
+/// Says `hello` (protocol.hpp) on a connection to the step's broker and waits for the answer; `say` shows interim
+/// messages to the user. nullopt if the broker took no more ranks: nothing was answered. Throws the broker's Error.
+std::optional<Entry> request_entry(UniqueFd broker, const nlohmann::json& hello, void (*say)(const std::string&));
+
+/// What to say of a broker that is gone before its time.
+Error broker_ended();
 
 /// As root: network namespace, root file system with fresh sysfs, locked memory, and no capability ever again (bounding
 /// set, inheritable and ambient sets, no_new_privs). The permitted set is left to whoever changes to the user next.
@@ -39,8 +42,8 @@ void enter_as_user(Entry& entry, std::uint32_t uid, std::uint32_t gid, const std
 /// with an RDMA device then waits until its cgroup restricts it. Throws the broker's Error.
 void confirm_entry(Entry& entry);
 
-/// Checks that `command` can be run: looks for it with `path` as execvp does, in the current root. Throws Error{image}
-/// with the exit code to use in `exit_code` (126 or 127) if it is not there or not executable.
-void check_command(const std::string& command, const std::string& path, int& exit_code);
+/// Where `command` is: looks for it with `path` as execvp does, in the current root. Throws Error{image} with the exit
+/// code to use in `exit_code` (126 or 127) if it is not there or not executable.
+std::string find_command(const std::string& command, const std::string& path, int& exit_code);
 
 }  // namespace berth

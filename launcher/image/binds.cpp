@@ -58,6 +58,7 @@ class Collector {
     for (const std::string& directory : request_.runtime_directories)
       if (const auto source = is_visible(directory) ? std::nullopt : open_source_as(request_.user, directory))
         add(directory, directory, *source, false);
+    for (const std::string& directory : request_.session_directories) add_session_directory(directory);
     add_user_mounts();
     return std::move(binds_);
   }
@@ -95,6 +96,15 @@ class Collector {
       if (path == top) return;
     if (is_below(path, system) || is_visible(path)) return;
     if (const auto source = open_source_as(request_.user, path); source && source->is_directory)
+      add(path, path, *source, false);
+  }
+
+  // The user could name any directory; their own shows nothing that the policy could want to keep from them.
+  void add_session_directory(const std::string& path) {
+    if (is_visible(path)) return;
+    const auto source = open_source_as(request_.user, path);
+    struct stat status {};
+    if (source && source->is_directory && fstat(source->fd.get(), &status) == 0 && status.st_uid == request_.user.uid)
       add(path, path, *source, false);
   }
 

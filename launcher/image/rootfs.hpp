@@ -23,6 +23,7 @@ struct RootfsRequest {
   std::string working_directory;                 ///< the job's
   std::vector<MountRequest> mounts;              ///< the user's, to be checked against `policy`
   std::vector<std::string> runtime_directories;  ///< directories that the launcher's PMIx server shares with its ranks
+  std::vector<std::string> session_directories;  ///< the same as the user's environment says: left out unless theirs
   const MountPolicy* policy = nullptr;
 };
 

@@ -5,17 +5,106 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
+#include <algorithm>
+#include <charconv>
+#include <vector>
 
+#include "launcher/core/values.hpp"
+#include "launcher/system/cgroup_tree.hpp"
 #include "launcher/system/fd.hpp"
 
 namespace berth {
 
 namespace {
 
-constexpr const char* kMountPoint = "/sys/fs/cgroup";
+/// "job_7" and the like: the number, at the start of `text`, after `prefix`.
+std::optional<std::uint32_t> parse_after(std::string_view text, std::string_view prefix) {
+  if (!text.starts_with(prefix)) return std::nullopt;
+  text = text.substr(prefix.size(), text.find('/', prefix.size()) - prefix.size());
+  std::uint32_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+std::vector<std::string_view> split_lines(std::string_view text) {
+  std::vector<std::string_view> lines;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    lines.push_back(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return lines;
+}
+
+/// A line of /proc/PID/cgroup: "9:freezer:/slurm/…", "0::/system.slice/…".
+struct Membership {
+  std::string controller;  // the first one; empty: version 2
+  std::string path;
+};
+std::vector<Membership> read_memberships(int pid) {
+  std::vector<Membership> memberships;
+  const std::string text = read_file(AT_FDCWD, fmt::format("/proc/{}/cgroup", pid));
+  for (const std::string_view line : split_lines(text)) {
+    const std::size_t controllers = line.find(':');
+    const std::size_t path = line.find(':', controllers + 1);
+    if (path == std::string_view::npos) continue;
+    const std::string_view names = line.substr(controllers + 1, path - controllers - 1);
+    if (names.starts_with("name=")) continue;
+    memberships.push_back({std::string(names.substr(0, names.find(','))), std::string(line.substr(path + 1))});
+  }
+  return memberships;
+}
+
+/// What lies above the job: "/slurm" of "/slurm/uid_1000/job_7/step_0".
+std::string above_job(std::string_view path) {
+  path = path.substr(0, path.find("/job_"));
+  if (const auto uid = path.rfind("/uid_"); uid != std::string_view::npos) path = path.substr(0, uid);
+  return path.empty() ? "/" : std::string(path);
+}
 
 }  // namespace
+
+std::optional<SlurmStepId> parse_slurm_cgroup(std::string_view path) {
+  const std::size_t begin = path.find("/job_");
+  if (begin == std::string_view::npos) return std::nullopt;
+  const auto job = parse_after(path.substr(begin), "/job_");
+  const std::size_t end = path.find('/', begin + 1);
+  if (!job || end == std::string_view::npos) return std::nullopt;
+  SlurmStepId id{.job = *job, .step = 0, .node = {}};
+  const std::string_view step = path.substr(end, path.find('/', end + 1) - end);
+  if (step == "/step_batch") {
+    id.step = kBatchStep;
+  } else if (step == "/step_extern") {
+    id.step = kExternStep;
+  } else if (step == "/step_interactive") {
+    id.step = kInteractiveStep;
+  } else if (const auto number = parse_after(step, "/step_")) {
+    id.step = *number;
+  } else {
+    return std::nullopt;
+  }
+  // With --enable-multiple-slurmd the name of the node is in that of the group: "slurm_n1", "n1_slurmstepd.scope".
+  constexpr std::string_view kBefore = "slurm_", kAfter = "_slurmstepd.scope";
+  const std::string above = above_job(path);
+  const std::string_view top = std::string_view(above).substr(above.rfind('/') + 1);
+  if (top.starts_with(kBefore)) id.node = top.substr(kBefore.size());
+  if (top.ends_with(kAfter)) id.node = top.substr(0, top.size() - kAfter.size());
+  return id;
+}
+
+std::optional<SlurmStepId> read_slurm_step_of(int pid) {
+  for (const auto& [controller, path] : read_memberships(pid)) {
+    const auto id = parse_slurm_cgroup(path);
+    if (!id) continue;
+    const CgroupTree tree = CgroupTree::with_controller(controller);
+    const std::string job = path.substr(0, path.find('/', path.find("/job_") + 1));
+    struct stat status {};
+    const UniqueFd directory = tree.open(job);
+    if (fstat(directory.get(), &status) == 0 && status.st_uid == 0) return id;
+  }
+  return std::nullopt;
+}
 
 std::optional<std::string> make_cgroup_outside_jobs(std::string_view path) {
   const auto job = path.find("/job_");
@@ -26,17 +115,15 @@ std::optional<std::string> make_cgroup_outside_jobs(std::string_view path) {
 }
 
 void leave_step_cgroup() {
-  constexpr std::string_view kUnified = "0::";
-  const std::string groups = "\n" + read_file(AT_FDCWD, "/proc/self/cgroup");
-  const auto start = groups.find(fmt::format("\n{}", kUnified));
-  if (start == std::string::npos) return;
-  const std::string_view line = std::string_view(groups).substr(start + 1 + kUnified.size());
-  const auto target = make_cgroup_outside_jobs(line.substr(0, line.find('\n')));
-  if (!target) return;
-  const std::string directory = kMountPoint + *target;
-  if (mkdir(directory.c_str(), 0755) != 0 && errno != EEXIST)
-    throw system_error(errno, "cannot leave the step's control group", fmt::format("mkdir {}", directory));
-  write_control_file(directory + "/cgroup.procs", std::to_string(getpid()));
+  for (const auto& [controller, path] : read_memberships(getpid())) {
+    const auto beside = make_cgroup_outside_jobs(path);
+    if (!beside) continue;
+    const CgroupTree tree = CgroupTree::with_controller(controller);
+    // Version 2 has processes in leaves only.
+    const std::string target = tree.is_unified() ? *beside : above_job(path);
+    if (tree.is_unified()) tree.make(target);
+    tree.move_process(getpid(), target);
+  }
 }
 
 }  // namespace berth

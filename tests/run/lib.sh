@@ -1,0 +1,153 @@
+# Common to the tests of `berth run`: a machine of their own, made of a private mount and network namespace, in which
+# Berth is installed with its setuid helper. Sourced; the caller sets -euo pipefail.
+#
+#   enter_machine "$@"     runs the calling script again inside the namespaces; goes on only there
+#   write_policy           reads a policy from standard input; NODE in it is this machine
+#   as_user USER COMMAND…  runs as alice, bob or carol, in their home directory
+#   check, check_equal, check_fails, finish    assertions and the verdict
+#
+# Needs BERTH_CLI, BERTH_ENTER, BERTH_BROKER and BERTH_LIBEXECDIR (where the build expects itself to be installed).
+# Exit code 77 means skipped (ctest's SKIP_RETURN_CODE), unless BERTH_TESTS_MUST_RUN is set.
+# shellcheck shell=bash
+
+run_tests=$(dirname -- "$(readlink -f "${BASH_SOURCE[0]}")")
+readonly run_tests
+failures=0
+
+skip() {
+  printf 'skipped: %s\n' "$*"
+  [[ ${BERTH_TESTS_MUST_RUN:-} ]] && exit 1
+  exit 77
+}
+
+pass() { printf 'ok      %s\n' "$1"; }
+fail() {
+  printf 'FAILED  %s\n' "$1"
+  failures=$((failures + 1))
+}
+
+check() {
+  local what=$1 output
+  shift
+  if output=$("$@" 2>&1); then pass "$what"; else
+    fail "$what"
+    sed 's/^/        /' <<<"$output"
+  fi
+}
+
+check_equal() {
+  if [[ $2 == "$3" ]]; then pass "$1"; else
+    fail "$1"
+    printf '        wanted: %s\n        got:    %s\n' "$2" "$3"
+  fi
+}
+
+# check_refused WHAT EXIT_CODE PATTERN COMMAND…: it ends so, and its error says so
+check_refused() {
+  local what=$1 wanted=$2 pattern=$3 output code=0
+  shift 3
+  output=$("$@" 2>&1 </dev/null) || code=$?
+  if [[ $code == "$wanted" ]] && grep -qE -- "$pattern" <<<"$output"; then pass "$what"; else
+    fail "$what"
+    printf '        wanted: exit code %s and "%s"\n        got:    exit code %s and\n' "$wanted" "$pattern" "$code"
+    sed 's/^/        /' <<<"$output"
+  fi
+}
+
+eventually() {
+  local try
+  for try in {1..100}; do
+    ! "$@" >/dev/null 2>&1 || return 0
+    sleep 0.1
+  done
+  return 1
+}
+
+# What a run might leave behind: all but warm berths.
+traces() {
+  awk '{print "mount", $5, $9}' /proc/self/mountinfo | grep -v /run/berth/netns/ | sort
+  ip -o link | awk -F': ' '{sub(/@.*/, "", $2); print "link", $2}' | sort
+  compgen -G '/sys/block/loop*/loop/backing_file' | sed 's/^/loop /' || true
+  compgen -G '/run/berth/steps/*' || true
+  pgrep -x 'berth-.*' -a | grep -v "^$$ " || true
+  "$BERTH_CLI" leases --json | python3 -c '
+import json, sys
+for lease in json.load(sys.stdin)["leases"]:
+    if lease["phase"] != "parked":
+        print(lease["berth"]["id"], lease["phase"])'
+  # Files of root's outside of the state directory, where a user could have had them put.
+  find "$work/home" -xdev -user root ! -type d -newer "$work/begin" 2>/dev/null || true
+}
+same_traces() { [[ $(traces) == "$traces_before" ]]; }
+
+# No process, lease, mount or file is left of the runs so far.
+check_nothing_left() {
+  if eventually same_traces; then pass "$1: nothing is left"; else
+    fail "$1: nothing is left"
+    diff <(echo "$traces_before") <(traces) | sed 's/^/        /'
+  fi
+}
+
+enter_machine() {
+  [[ $EUID == 0 ]] || skip "needs root"
+  command -v mpirun mpicc.openmpi >/dev/null || skip "needs openmpi-bin and libopenmpi-dev"
+  if [[ ! ${BERTH_TEST_MACHINE:-} ]]; then
+    work=$(mktemp -d /var/lib/berth-test.XXXXXX)
+    chmod 755 "$work"
+    trap 'rm -rf --one-file-system -- "$work"' EXIT
+    BERTH_TEST_MACHINE=$work unshare --mount --net --propagation private -- "$0" "$@" && exit 0
+    exit $?
+  fi
+  work=$BERTH_TEST_MACHINE
+  # A sysfs shows the network namespace that it was mounted in; what lies below the old one is needed as well.
+  mkdir "$work/sys"
+  mount -t sysfs sysfs "$work/sys"
+  mount --rbind /sys/fs/cgroup "$work/sys/fs/cgroup"
+  mount --rbind "$work/sys" /sys
+  ip link set lo up
+  ip link add pf0 type veth peer name pf0-wire
+  ip link set pf0 up
+  ip link set pf0-wire up
+  mkdir "$work"/{etc,etc-work,home}
+  mount -t tmpfs tmpfs /run
+  mount -t overlay overlay -o "lowerdir=/etc,upperdir=$work/etc,workdir=$work/etc-work" /etc
+  mount -t tmpfs -o mode=755 tmpfs /usr/local
+  mkdir -p "$BERTH_LIBEXECDIR" /usr/local/bin /etc/berth
+  install -m 755 "$BERTH_CLI" /usr/local/bin/berth
+  install -m 755 "$BERTH_BROKER" "$BERTH_LIBEXECDIR/berth-broker"
+  install -m 4755 "$BERTH_ENTER" "$BERTH_LIBEXECDIR/berth-enter"
+  local user uid=70001
+  for user in alice bob carol; do
+    printf '%s:x:%d:%d::%s:/bin/sh\n' "$user" "$uid" "$uid" "$work/home/$user" >>/etc/passwd
+    printf '%s:x:%d:\n' "$user" "$uid" >>/etc/group
+    install -d -m 755 -o "$uid" -g "$uid" "$work/home/$user"
+    uid=$((uid + 1))
+  done
+  write_policy <"$run_tests/policy.toml"
+  : >"$work/begin"
+  traces_before=$(traces)
+}
+
+# NODE stands for this machine's name.
+write_policy() {
+  sed "s/NODE/$(hostname -s)/" >/etc/berth/policy.toml.new
+  mv /etc/berth/policy.toml.new /etc/berth/policy.toml
+}
+
+as_user() {
+  local user=$1
+  shift
+  (
+    cd -- "$work/home/$user" || exit
+    exec setpriv --reuid="$user" --regid="$user" --init-groups -- \
+      env -i PATH=/usr/local/bin:/usr/bin:/bin HOME="$work/home/$user" USER="$user" "$@"
+  )
+}
+
+finish() {
+  if ((failures > 0)); then
+    printf '%d checks failed\n' "$failures"
+    exit 1
+  fi
+  printf 'all checks passed\n'
+}
