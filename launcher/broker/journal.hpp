@@ -50,6 +50,8 @@ struct LeaseOwner {
   std::string container = {};  ///< id of the OCI container that has the device; then there is no job
   bool operator==(const LeaseOwner&) const = default;
 };
+/// What people call a container: its id, or the beginning of a long one.
+std::string short_container_id(const std::string& id);
 /// "job 4711.0 (alice)", "process 4711 (alice)", "container web1 (root)"
 std::string to_string(const LeaseOwner& owner);
 

@@ -205,8 +205,17 @@ std::string step_name(std::uint32_t job, std::uint32_t step, int launcher_pid) {
   }
 }
 
+// As podman and Docker write those that they have made themselves.
+std::string short_container_id(const std::string& id) {
+  constexpr std::size_t kGenerated = 64;
+  constexpr std::size_t kShort = 12;
+  return id.size() == kGenerated && id.find_first_not_of("0123456789abcdef") == std::string::npos ? id.substr(0, kShort)
+                                                                                                  : id;
+}
+
 std::string to_string(const LeaseOwner& owner) {
-  if (!owner.container.empty()) return fmt::format("container {} ({})", owner.container, owner.user);
+  if (!owner.container.empty())
+    return fmt::format("container {} ({})", short_container_id(owner.container), owner.user);
   return fmt::format("{} ({})", step_name(owner.job, owner.step, owner.launcher_pid), owner.user);
 }
 

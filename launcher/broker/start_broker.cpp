@@ -57,7 +57,7 @@ void leave_cpu_mask() {
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   for (int fd = 0; fd < 3; ++fd) dup2(null, fd);
   dup2(high_control, 3);
-  dup2(high_listener, 4);
+  if (high_listener < 0 || dup2(high_listener, 4) < 0) close(4);
   dup2(high_broker, 5);
   fcntl(5, F_SETFD, FD_CLOEXEC);
   close_range(6, ~0U, 0);

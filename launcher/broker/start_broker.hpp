@@ -15,8 +15,9 @@ struct BrokerProgram {
 
 /// Starts the broker as a process of its own session whose parent is process 1, with nothing of the caller's: neither
 /// environment, descriptors, working directory, signal settings, ids, umask nor resource limits. `listener` is where
-/// the ranks will connect; both stay with the caller. Returns the control socket, on which a StepRecord is expected
-/// first (protocol.hpp). The caller must be root. Throws Error{host}.
+/// the ranks will connect, and stays with the caller. Returns the control socket, on which a StepRecord is expected
+/// first (protocol.hpp). Without a listener it is a container's broker, and expects a HoldRecord (hold.hpp). The caller
+/// must be root. Throws Error{host}.
 UniqueFd start_broker(const BrokerProgram& program, const UniqueFd& listener);
 
 }  // namespace berth

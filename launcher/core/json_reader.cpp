@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <set>
 
 #include "launcher/core/xml_text.hpp"
 
@@ -29,12 +30,18 @@ json parse_json_file(std::string_view text, const std::string& source, const std
   if (text.size() > limit) {
     throw Error(ErrorCode::host, what, fmt::format("{} is larger than {} MiB", source, limit >> 20U));
   }
-  const auto check_depth = [&](int depth, json::parse_event_t, json&) {
-    if (depth <= kDeepest) return true;
-    throw Error(ErrorCode::host, what, fmt::format("{} is nested more than {} levels deep", source, kDeepest));
+  std::vector<std::set<std::string>> keys;  // of the objects that are open, outermost first
+  const auto check = [&](int depth, json::parse_event_t event, json& value) {
+    if (depth > kDeepest)
+      throw Error(ErrorCode::host, what, fmt::format("{} is nested more than {} levels deep", source, kDeepest));
+    if (event == json::parse_event_t::object_start) keys.emplace_back();
+    if (event == json::parse_event_t::object_end) keys.pop_back();
+    if (event == json::parse_event_t::key && !keys.back().insert(value.get<std::string>()).second)
+      throw Error(ErrorCode::host, what, fmt::format("{} has the key '{}' twice", source, value.get<std::string>()));
+    return true;
   };
   try {
-    return json::parse(text, check_depth);
+    return json::parse(text, check);
   } catch (const json::parse_error& error) {
     const std::size_t offset = error.byte == 0 ? 0 : error.byte - 1;
     throw Error(ErrorCode::host, what,
@@ -69,6 +76,19 @@ JsonReader JsonReader::operator[](const std::string& key) const {
   const auto found = value_->find(key);
   if (found == value_->end()) complain(fmt::format("has no '{}'", key));
   return child(*found, path_.empty() ? key : path_ + "." + key);
+}
+
+std::optional<JsonReader> JsonReader::find(const std::string& key) const {
+  if (!value_->is_object()) refuse("an object");
+  if (!value_->contains(key)) return std::nullopt;
+  return (*this)[key];
+}
+
+std::vector<std::string> JsonReader::keys() const {
+  if (!value_->is_object()) refuse("an object");
+  std::vector<std::string> keys;
+  for (const auto& [key, value] : value_->items()) keys.push_back(key);
+  return keys;
 }
 
 std::vector<JsonReader> JsonReader::items() const {

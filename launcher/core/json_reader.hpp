@@ -15,7 +15,8 @@
 namespace berth {
 
 /// Parses `text`, which came from the file `source`. Throws Error{host} with "FILE:LINE:COLUMN" if it is no JSON, and
-/// if it is larger than `limit` bytes or nested more than 32 levels deep. `what` starts the message: "cannot use …".
+/// if it is larger than `limit` bytes, nested more than 32 levels deep or has a key twice in one object. `what` starts
+/// the message: "cannot use …".
 nlohmann::json parse_json_file(std::string_view text, const std::string& source, const std::string& what,
                                std::size_t limit);
 
@@ -29,9 +30,13 @@ class JsonReader {
   /// Throws if it is no object, or has a key that is not among these.
   void expect_keys(const std::vector<std::string>& keys) const;
   [[nodiscard]] JsonReader operator[](const std::string& key) const;
+  /// nullopt if the object has no such key.
+  [[nodiscard]] std::optional<JsonReader> find(const std::string& key) const;
+  [[nodiscard]] std::vector<std::string> keys() const;
   [[nodiscard]] std::vector<JsonReader> items() const;
 
   [[nodiscard]] bool is_null() const { return value_->is_null(); }
+  [[nodiscard]] bool is_minus_one() const { return *value_ == -1; }
   [[nodiscard]] bool is_empty() const { return value_->empty(); }
   [[nodiscard]] const std::string& text() const;
   [[nodiscard]] std::vector<std::string> texts() const;

@@ -227,6 +227,20 @@ std::vector<Candidate> choose_given(const PlanInput& input, const Pool& pool,
   return given;
 }
 
+/// The one of them that was named, where one was.
+std::vector<Candidate> choose_named(const PlanInput& input, const Pool& pool, std::vector<Candidate> candidates) {
+  if (input.device.empty()) return candidates;
+  std::vector<std::string> ids;
+  for (const Candidate& candidate : candidates) ids.push_back(candidate.berth.id);
+  std::erase_if(candidates, [&](const Candidate& candidate) { return !is_named(candidate, input.device); });
+  if (candidates.empty())
+    throw Error(ErrorCode::policy, fmt::format("no device '{}' in pool \"{}\"", input.device, pool.name),
+                fmt::format("it has {} on {}", ids.empty() ? "none" : fmt::format("{}", fmt::join(ids, ", ")),
+                            input.inventory.host),
+                "`berth devices -v` lists the devices of all pools");
+  return candidates;
+}
+
 /// The devices that the ranks are to be placed on, or an Error that says what stands in the way.
 std::vector<const Candidate*> choose_devices(const PlanInput& input, const PoolGrant& grant,
                                              const std::vector<Candidate>& candidates,
@@ -289,7 +303,7 @@ SolvedPlan solve_plan(const PlanInput& input) {
   const PoolGrant grant = choose_pool(input.policy, input.caller, input.request);
   plan.pool = grant.pool->name;
   const std::vector<Candidate> candidates = make_candidates(*grant.pool, input.inventory);
-  const std::vector<Candidate> given = choose_given(input, *grant.pool, candidates);
+  const std::vector<Candidate> given = choose_named(input, *grant.pool, choose_given(input, *grant.pool, candidates));
   const std::vector<const Candidate*> devices = choose_devices(input, grant, given, allowed);
   solved.problem = make_problem(topology, allowed, devices, choose_shortage(input, *grant.pool), grant.pool->order);
   for (const Candidate* device : devices) solved.devices.push_back(device->berth.id);
@@ -317,10 +331,16 @@ SolvedPlan solve_plan(const PlanInput& input) {
         std::ranges::any_of(given, [&](const Candidate& each) { return each.berth.id == candidate.berth.id; });
     plan.rejected.push_back({candidate.berth.id, !candidate.unusable.empty() ? candidate.unusable
                                                  : is_given                  ? "free, not needed"
+                                                 : !input.device.empty()     ? "another was asked for"
                                                                              : "Slurm did not give it to this job"});
   }
   solved.placement = std::move(*placement);
   return solved;
+}
+
+bool is_named(const Candidate& candidate, std::string_view device) {
+  const auto pci = parse_pci_address(device);
+  return candidate.berth.id == device || (pci && candidate.berth.pci == pci);
 }
 
 NodePlan make_plan(const PlanInput& input) { return solve_plan(input).plan; }

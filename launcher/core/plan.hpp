@@ -28,6 +28,7 @@ struct PlanInput {
   Caller caller;
   std::vector<LocalRank> ranks;                  ///< in local order: position = local rank
   std::uint32_t job = 0;                         ///< what its other steps hold counts against max_devices; 0: no job
+  std::string device{};                          ///< no other than this, by id or PCI address; empty: any
   std::optional<std::vector<GresGrant>> gres{};  ///< what Slurm gave the job on this node; empty: Slurm was not asked
 };
 
@@ -88,6 +89,8 @@ struct Candidate {
   std::string unusable;  ///< the reason for a Rejection
 };
 std::vector<Candidate> make_candidates(const Pool& pool, const Inventory& inventory);
+/// Whether somebody who says `device` means this one.
+bool is_named(const Candidate& candidate, std::string_view device);
 
 /// A plan with the problem whose answer it is. With NetScope::host there is none: no devices, no choices.
 struct SolvedPlan {

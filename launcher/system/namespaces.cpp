@@ -14,6 +14,8 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
+#include <limits>
+#include <sstream>
 
 namespace berth {
 
@@ -47,6 +49,31 @@ std::uint64_t netns_inode(const UniqueFd& netns) {
   struct stat status {};
   if (fstat(netns.get(), &status) != 0) throw system_error(errno, "cannot identify a network namespace", "fstat");
   return status.st_ino;
+}
+
+std::uint64_t netns_owner_inode(const UniqueFd& netns) {
+  const UniqueFd owner(ioctl(netns.get(), NS_GET_USERNS));
+  if (!owner && errno == EPERM) return 0;
+  struct stat status {};
+  if (!owner || fstat(owner.get(), &status) != 0)
+    throw system_error(errno, "cannot tell who owns a network namespace", "ioctl NS_GET_USERNS");
+  return status.st_ino;
+}
+
+std::uint64_t current_user_namespace_inode() {
+  struct stat status {};
+  if (stat("/proc/self/ns/user", &status) != 0)
+    throw system_error(errno, "cannot identify the own user namespace", "stat");
+  return status.st_ino;
+}
+
+bool is_in_host_user_namespace() {
+  std::istringstream map(read_file(AT_FDCWD, "/proc/self/uid_map"));
+  std::uint64_t inside = 1;
+  std::uint64_t outside = 1;
+  std::uint64_t count = 0;
+  map >> inside >> outside >> count;
+  return inside == 0 && outside == 0 && count == std::numeric_limits<std::uint32_t>::max();
 }
 
 void pin_netns(const UniqueFd& netns, const std::string& path) {

@@ -19,6 +19,13 @@ UniqueFd create_netns();
 /// Number of the namespace while it exists; numbers are reused after that.
 std::uint64_t netns_inode(const UniqueFd& netns);
 
+/// Number of the user namespace that owns `netns`; 0 if that is not the caller's or one made in it.
+std::uint64_t netns_owner_inode(const UniqueFd& netns);
+/// Number of the calling process's user namespace.
+std::uint64_t current_user_namespace_inode();
+/// Whether ids mean the same in the calling process's user namespace as on the host: its root is the machine's.
+bool is_in_host_user_namespace();
+
 /// Keeps `netns` alive under `path` (a bind mount over an empty file made here; it must not exist yet).
 void pin_netns(const UniqueFd& netns, const std::string& path);
 /// Undoes pin_netns, in whatever state a crash left it; whether there was anything.
