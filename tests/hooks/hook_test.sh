@@ -172,7 +172,7 @@ bad "an annotation that is there twice" "has the key 'berth.pool' twice" "$good"
 bad "a lone surrogate" "surrogate" '"berth.pool": "\ud800"'
 inside web1 ip link add eth1 type veth peer name eth2
 bad "a name that is taken" "has a network interface of this name" "$good" '"berth.interface": "eth1"'
-refused "no JSON" "container's state:1:" '{"id": "web1"'
+refused "no JSON" "container's state:2:1" '{"id": "web1"'
 refused "another type" "is not an object" '[]'
 refused "nothing" "unexpected end of input" ""
 refused "something deep" "nested more than 32 levels" "$(printf '[%.0s' {1..100000})"

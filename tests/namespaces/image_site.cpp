@@ -117,6 +117,7 @@ RootfsRequest ImageSite::request(const OpenImage& image) const {
           .working_directory = "/mnt/home/alice/work",
           .mounts = {},
           .runtime_directories = {},
+          .session_directories = {},
           .policy = &mounts};
 }
 
