@@ -57,6 +57,11 @@ BERTH_EXPORT int slurm_spank_init(spank_t spank, int argc, char** argv) {
 BERTH_EXPORT int slurm_spank_init_post_opt(spank_t spank, int /*argc*/, char** /*argv*/) {
   return guard([&] {
     if (spank_remote(spank) != 1 || request.image.empty() || !berth::is_user_step(spank)) return;
+    if (const std::string daemon = berth::read_launcher_daemon(spank); !daemon.empty())
+      return slurm_spank_log(
+          "berth: '%s' starts the ranks, not Slurm: --rdma-container does not reach them\n"
+          "  fix: mpirun -n N berth run %s COMMAND",
+          daemon.c_str(), request.image.c_str());
     step.emplace(site, request);
     step->start(spank);
   });

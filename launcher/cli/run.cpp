@@ -1,6 +1,7 @@
 // berth run: one rank, in a berth of its own, from any launcher.
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -76,15 +77,26 @@ std::vector<std::pair<std::string, std::string>> merge_environment(
   return merged;
 }
 
+/// A closed standard stream would be the next file that is opened, and the rank would write into it.
+void open_missing_streams() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd)
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+      throw system_error(errno, "cannot open /dev/null", "open");
+}
+
 UniqueFd make_sealed_file(std::string_view text) {
   UniqueFd file(memfd_create("berth-run", MFD_ALLOW_SEALING | MFD_CLOEXEC));
   if (!file) throw system_error(errno, "cannot hand the command to berth-enter", "memfd_create");
+  const auto former = signal(SIGXFSZ, SIG_IGN);  // under `ulimit -f` an error instead of a death without a word
   while (!text.empty()) {
     const ssize_t n = write(file.get(), text.data(), text.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) throw system_error(errno, "cannot hand the command to berth-enter", "write");
+    if (n < 0)
+      throw system_error(errno, "cannot hand the command to berth-enter", "write",
+                         errno == EFBIG ? "raise the limit of file sizes: ulimit -f unlimited" : "");
     text.remove_prefix(static_cast<std::size_t>(n));
   }
+  signal(SIGXFSZ, former);
   constexpr int kSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
   // Neither a standard stream that happens to be closed, nor closed by the exec.
   UniqueFd kept(fcntl(file.get(), F_DUPFD, STDERR_FILENO + 1));
@@ -107,6 +119,7 @@ UniqueFd make_sealed_file(std::string_view text) {
                 fmt::format("administrator: install berth-enter setuid root (docs/run.md); inside Slurm, `srun "
                             "--rdma-container={}` needs no setuid program",
                             run.image));
+  open_missing_streams();
   const UniqueFd file = make_sealed_file(make_run_record(record));
   const std::string number = std::to_string(file.get());
   const char* const arguments[] = {"berth-enter", number.c_str(), nullptr};

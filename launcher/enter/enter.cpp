@@ -135,7 +135,7 @@ std::string find_command(const std::string& command, const std::string& path, in
     exit_code = kExitNotExecutable;
     return false;
   };
-  if (command.find('/') != std::string::npos) {
+  if (command.empty() || command.find('/') != std::string::npos) {
     if (runnable(command)) return command;
   } else {
     for (std::size_t begin = 0; begin <= path.size();) {

@@ -49,7 +49,8 @@ int parse_descriptor(const std::string& text) {
 RunRecord read_run_record(int fd) {
   constexpr int kSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
   struct stat status {};
-  if (fd < 0 || fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || (fcntl(fd, F_GET_SEALS) & kSeals) != kSeals)
+  const int seals = fd < 0 ? -1 : fcntl(fd, F_GET_SEALS);
+  if (seals < 0 || (seals & kSeals) != kSeals || fstat(fd, &status) != 0 || !S_ISREG(status.st_mode))
     refuse_call("it is a part of `berth run`, which hands it a sealed record");
   if (status.st_size > static_cast<off_t>(kLongestRunRecord)) refuse_call("its record is too long");
   std::string text(static_cast<std::size_t>(status.st_size), '\0');
@@ -71,13 +72,6 @@ void close_inherited(const std::string& pmi_fd) {
                                  close_range(static_cast<unsigned>(kept) + 1, ~0U, 0) == 0
                            : close_range(from, ~0U, 0) == 0;
   if (!closed) throw system_error(errno, "cannot close inherited files", "close_range");
-}
-
-/// A closed standard stream would be the next file that is opened, and the rank would write into it.
-void open_missing_streams() {
-  for (int fd = 0; fd < kFirstNumber; ++fd)
-    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
-      throw system_error(errno, "cannot open /dev/null", "open");
 }
 
 /// Who asks: the real ids, whatever the environment says.
@@ -199,7 +193,6 @@ void run(int record_fd, int& exit_code, bool& quiet) {
   Request request;
   for (const auto& [name, value] : record.options) apply_option(request, name, value);
   close_inherited(context.pmi_fd);
-  open_missing_streams();
   const Credentials user = read_caller();
   become_root();
   const mode_t umask_of_user = umask(022);

@@ -31,7 +31,7 @@ check() {
   shift
   if output=$("$@" 2>&1); then pass "$what"; else
     fail "$what"
-    sed 's/^/        /' <<<"$output"
+    printf '        %s\n' "$output"
   fi
 }
 
@@ -50,17 +50,16 @@ check_refused() {
   if [[ $code == "$wanted" ]] && grep -qE -- "$pattern" <<<"$output"; then pass "$what"; else
     fail "$what"
     printf '        wanted: exit code %s and "%s"\n        got:    exit code %s and\n' "$wanted" "$pattern" "$code"
-    sed 's/^/        /' <<<"$output"
+    printf '        %s\n' "$output"
   fi
 }
 
 eventually() {
-  local try
-  for try in {1..100}; do
-    ! "$@" >/dev/null 2>&1 || return 0
-    sleep 0.1
+  local end=$((SECONDS + 10))
+  until "$@" >/dev/null 2>&1; do
+    ((SECONDS < end)) || return 1
+    sleep 0.05
   done
-  return 1
 }
 
 # What a run might leave behind: all but warm berths.

@@ -2,7 +2,7 @@
 _berth() {
   local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} verb='' i
   local global='--policy --state --node-name --sysfs --json --verbose --help --version'
-  local verbs='capture devices doctor gres leases park plan policy repair unpark version'
+  local verbs='capture devices doctor gres leases park plan policy repair run unpark version'
 
   for ((i = 1; i < COMP_CWORD; i++)); do
     case ${COMP_WORDS[i]} in
@@ -32,6 +32,13 @@ _berth() {
       words="--ranks --node --slurm-job --svg --explain --compare --cpu-mask --gres --topology --xml --vfs --problem --order --shortage --container --pool --mount --env --workdir --pin --net --share --wait $global"
       if [[ $word != -* ]]; then
         compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        return
+      fi
+      ;;
+    run)
+      words="--pool --mount --env --workdir --pin --net --share --wait --verbose --help"
+      if [[ $word != -* ]]; then
+        compopt -o filenames && mapfile -t COMPREPLY < <(compgen -W none -- "$word"; compgen -f -- "$word")
         return
       fi
       ;;
