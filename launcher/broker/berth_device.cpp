@@ -84,6 +84,9 @@ UniqueFd set_up(const Journal& journal, LeaseRecord& record, const ForeignNetns*
     wait_for_rdma(record, netns);
     record.netns_inode = netns_inode(netns);
   }
+  // A VF that was removed and made anew meanwhile has the same address, and nothing of what was set of the other.
+  if (!still_exists(record))
+    throw Error(ErrorCode::host, fmt::format("cannot park '{}'", berth.id), "the device was removed meanwhile");
   record.phase = foreign ? Phase::leased : Phase::parked;
   journal.write(record);
   return netns;

@@ -8,15 +8,14 @@
 #include <cerrno>
 
 #include "launcher/broker/berth.hpp"
+#include "launcher/broker/node_inventory.hpp"
 #include "launcher/broker/node_topology.hpp"
 #include "launcher/broker/protocol.hpp"
 #include "launcher/broker/rank_cgroups.hpp"
 #include "launcher/broker/rdma_device.hpp"
 #include "launcher/core/plan.hpp"
-#include "launcher/system/netlink_rdma.hpp"
 #include "launcher/system/policy_file.hpp"
 #include "launcher/system/process.hpp"
-#include "launcher/system/sysfs.hpp"
 
 namespace berth {
 
@@ -66,9 +65,11 @@ class Hold {
   /// Plans and takes the device, or throws and leaves nothing.
   HoldGrant take(const std::string& policy_path) {
     const Policy policy = read_policy_file(policy_path);
-    PlanInput input{
-        .request = {}, .policy = policy, .inventory = read_inventory("/", record_.node), .caller = kRoot, .ranks = {}};
-    input.inventory.rdma_netns_mode = read_rdma_netns_mode();
+    PlanInput input{.request = {},
+                    .policy = policy,
+                    .inventory = read_node_inventory(journal_, "/", record_.node),
+                    .caller = kRoot,
+                    .ranks = {}};
     input.inventory.topology = read_node_topology(journal_);
     input.request.pool = choose_pool_name(record_, policy, input.inventory);
     input.device = record_.device;

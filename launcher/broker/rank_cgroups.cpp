@@ -114,10 +114,10 @@ RankCgroups::~RankCgroups() {
     }
 }
 
-void remove_stale_rank_cgroups() {
+void remove_stale_cgroups() {
   for (const char* controller : {"", kLimitsController}) {
     const CgroupTree tree = CgroupTree::with_controller(controller);
-    for (const std::string& path : tree.find(kPrefix))
+    for (const std::string& path : tree.find("berth-"))
       if (tree.processes(path).empty()) tree.remove(path);
   }
 }

@@ -43,8 +43,8 @@ class RankCgroups {
   std::vector<UniqueFd> links_;
 };
 
-/// Removes cgroups that RankCgroups of brokers that were killed have left. The ranks are dead: a rank does not outlive
-/// its broker. Throws Error{host}.
-void remove_stale_rank_cgroups();
+/// Removes cgroups that brokers that were killed have left: those of RankCgroups, and of leave_step_cgroup(). Ranks and
+/// relay are dead, they do not outlive their broker. Throws Error{host}.
+void remove_stale_cgroups();
 
 }  // namespace berth

@@ -24,6 +24,7 @@ extern "C" {  // glibc 2.36 forgets to say so itself
 #include <vector>
 
 #include "launcher/broker/protocol.hpp"
+#include "launcher/system/cgroup.hpp"
 #include "launcher/system/privileges.hpp"
 
 namespace berth {
@@ -255,12 +256,13 @@ class Relay {
 
 }  // namespace
 
-RelayProcess start_relay(const Credentials& user) {
+RelayProcess start_relay(const Credentials& user, int cgroup) {
   auto [mine, its] = make_socket_pair();
   const pid_t pid = fork();
   if (pid < 0) throw system_error(errno, "cannot start the relay", "fork");
   if (pid == 0) {
     mine.reset();
+    join_cgroup(cgroup);
     be_relay(std::move(its), user);
   }
   UniqueFd pidfd(pidfd_open(pid, 0));

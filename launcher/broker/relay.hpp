@@ -20,8 +20,9 @@ struct RelayProcess {
   UniqueFd pidfd;
 };
 
-/// Forks the relay from the calling, single-threaded process and drops it to `user` without any capability.
-RelayProcess start_relay(const Credentials& user);
+/// Forks the relay from the calling, single-threaded process, in the control group that `cgroup` is of (join_cgroup()),
+/// and drops it to `user` without any capability.
+RelayProcess start_relay(const Credentials& user, int cgroup = -1);
 
 /// Port of the first "tcp4://127.0.0.1:PORT" in a PMIX_SERVER_URI value; nullopt if it names no loopback TCP port.
 std::optional<std::uint16_t> parse_pmix_port(std::string_view uri);

@@ -92,7 +92,7 @@ std::vector<Repair> repair(const Journal& journal, std::optional<std::uint32_t> 
   };
   std::vector<Repair> repairs = repair_where(journal, job ? Condition(is_of_job) : Condition(needs_repair));
   if (!job) remove_unfinished_records(journal);
-  remove_stale_rank_cgroups();
+  remove_stale_cgroups();
   remove_stale_step_directories(journal.state_directory());
   return repairs;
 }

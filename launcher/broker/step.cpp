@@ -18,6 +18,7 @@ extern "C" {  // glibc 2.36 forgets to say so itself
 #include <cerrno>
 #include <numeric>
 
+#include "launcher/broker/node_inventory.hpp"
 #include "launcher/broker/node_topology.hpp"
 #include "launcher/broker/slurm_job.hpp"
 #include "launcher/broker/step_socket.hpp"
@@ -25,9 +26,7 @@ extern "C" {  // glibc 2.36 forgets to say so itself
 #include "launcher/system/affinity.hpp"
 #include "launcher/system/cgroup.hpp"
 #include "launcher/system/mounts.hpp"
-#include "launcher/system/netlink_rdma.hpp"
 #include "launcher/system/policy_file.hpp"
-#include "launcher/system/sysfs.hpp"
 #include "launcher/system/user_database.hpp"
 
 namespace berth {
@@ -68,12 +67,13 @@ void Step::run() {
   record_ = parse_step_record(first->body);
   for (const unsigned rank : record_.ranks) ranks_.emplace_back().rank = rank;
   try {
-    leave_step_cgroup();
+    services_ = leave_step_cgroup();
+    services_fd_ = open_cgroup_to_join(services_);
   } catch (const Error& error) {
     syslog(LOG_WARNING, "%s: %s", name().c_str(), error.render().c_str());
   }
   // Before anything is read or locked: the relay's copy of this process should be small and hold nothing.
-  relay_ = start_relay({record_.uid, record_.gid, record_.groups});
+  relay_ = start_relay({record_.uid, record_.gid, record_.groups}, services_fd_.get());
 
   watch(control_.get(), Source::control);
   watch(listener_.get(), Source::listener);
@@ -100,6 +100,7 @@ void Step::run() {
   }
   end_relay();
   release_finished(true);
+  remove_services();
   if (record_.awaited_ranks == 0) remove_step_directory(directory_);
 }
 
@@ -108,6 +109,16 @@ void Step::end_relay() {
   pidfd_send_signal(relay_.pidfd.get(), SIGKILL, nullptr, 0);
   pollfd ended{relay_.pidfd.get(), POLLIN, 0};
   while (poll(&ended, 1, kRelayPatienceMilliseconds) < 0 && errno == EINTR) continue;
+}
+
+/// The last processes of the group are the relay, and squashfuse, which ends with the step's mounts.
+void Step::remove_services() {
+  rootfs_.reset();
+  try {
+    remove_cgroup(services_);
+  } catch (const Error& error) {
+    syslog(LOG_WARNING, "%s: %s", name().c_str(), error.render().c_str());
+  }
 }
 
 void Step::handle(Source source, std::size_t index) {
@@ -172,8 +183,7 @@ void Step::prepare() {
     gres_ = std::move(job.gres);
   }
   end_phase("policy");
-  inventory_ = read_inventory("/", record_.node);
-  inventory_.rdma_netns_mode = read_rdma_netns_mode();
+  inventory_ = read_node_inventory(journal_, "/", record_.node);
   inventory_.topology = read_node_topology(journal_);
   end_phase("inventory");
   if (record_.request.image.starts_with('/')) mount();
@@ -182,7 +192,7 @@ void Step::prepare() {
 void Step::mount() {
   const Credentials user{record_.uid, record_.gid, record_.groups};
   image_ = open_image(record_.request.image, working_directory_, user, policy_.images);
-  image_mount_ = mount_image(*image_, user);
+  image_mount_ = mount_image(*image_, user, services_fd_.get());
   end_phase("image");
 }
 

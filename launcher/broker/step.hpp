@@ -53,6 +53,7 @@ class Step {
 
   void watch(int fd, Source source, std::size_t index = 0);
   void end_relay();
+  void remove_services();
   void handle(Source source, std::size_t index);
   void prepare();
   void mount();
@@ -89,6 +90,8 @@ class Step {
   UniqueFd deadline_;  // timerfd, likewise
   UniqueFd patience_;  // timerfd, while ranks are awaited that announce themselves
   std::string directory_;
+  std::string services_;  // cgroup of the relay and of squashfuse; "": the broker's
+  UniqueFd services_fd_;
   RelayProcess relay_;
 
   Journal journal_;

@@ -231,8 +231,13 @@ void Step::release_finished(bool kill_leftovers) {
     empty.push_back(std::move(*berths_[finished[k]].held));
     berths_[finished[k]].held.reset();
   }
+  std::vector<std::string> ids;
+  for (const HeldBerth& berth : empty) ids.push_back(berth.record.berth.id);
   try {
-    release(journal_, std::move(empty), kReleasePatienceMilliseconds, kill_leftovers ? 0 : 1);
+    const auto actions = release(journal_, std::move(empty), kReleasePatienceMilliseconds, kill_leftovers ? 0 : 1);
+    for (std::size_t i = 0; i < actions.size(); ++i)
+      if (actions[i].starts_with("quarantined") || actions[i].starts_with("forgotten"))
+        syslog(LOG_WARNING, "%s: device %s: %s", name().c_str(), ids[i].c_str(), actions[i].c_str());
   } catch (const Error& error) {
     syslog(LOG_ERR, "%s: %s", name().c_str(), error.render().c_str());
   }

@@ -72,7 +72,8 @@ std::optional<Policy> read_policy_to_show(const GlobalOptions& options) {
 }
 
 Inventory read_node(const GlobalOptions& options) {
-  Inventory inventory = read_inventory(options.sysfs_root, options.node);
+  KnownSpeeds none;
+  Inventory inventory = read_inventory(options.sysfs_root, options.node, none);
   inventory.topology = read_topology();
   if (options.sysfs_root == "/") inventory.rdma_netns_mode = read_rdma_netns_mode();
   // Only root can look at locks; others see a lease whose holder was killed as held until somebody repairs it.

@@ -7,12 +7,11 @@
 #include <nlohmann/json.hpp>
 
 #include "launcher/broker/berth.hpp"
+#include "launcher/broker/node_inventory.hpp"
 #include "launcher/broker/parallel.hpp"
 #include "launcher/cli/verbs.hpp"
 #include "launcher/core/error.hpp"
-#include "launcher/system/netlink_rdma.hpp"
 #include "launcher/system/policy_file.hpp"
-#include "launcher/system/sysfs.hpp"
 
 namespace berth {
 namespace {
@@ -86,9 +85,8 @@ std::string address_text(const BerthSpec& berth) {
 void park_pools(const std::vector<std::string>& names, bool boot, GlobalOptions& options) {
   const Policy policy = read_policy_file(options.policy_path);
   const Journal journal(options.state_directory);
-  Inventory inventory = read_inventory(options.sysfs_root, options.node);
+  Inventory inventory = read_node_inventory(journal, options.sysfs_root, options.node);
   inventory.held = journal.held_devices(true);
-  inventory.rdma_netns_mode = read_rdma_netns_mode();
   std::vector<Outcome> outcomes;
   std::vector<Candidate> candidates;
   for (const Pool* pool : choose_pools(policy, names, boot)) {

@@ -67,7 +67,7 @@ struct RdmaDevice {
   std::string name;
   std::optional<PciAddress> pci;        ///< empty: soft RoCE on something virtual
   std::string netdev;                   ///< of its first port, where there is one (RoCE, iWARP) in the host's netns
-  LinkState link = LinkState::unknown;  ///< of its first port
+  LinkState link = LinkState::unknown;  ///< of its first port; unknown for RoCE whose netdev is in another netns
   std::uint32_t speed_mbps = 0;         ///< 0: unknown
   std::optional<unsigned> numa_node;
   CpuSet local_cpus;

@@ -32,8 +32,8 @@ OpenImage open_image(const std::string& path, const std::string& working_directo
                      const ImagePolicy& policy);
 
 /// Mounts the image read-only, nosuid and nodev, as a detached mount in the calling process's mount namespace (attach
-/// it with move_mount). squashfs: autoclear loop device, or squashfuse as the user where the kernel may not parse it.
-/// Throws Error{image} if it is corrupt.
-UniqueFd mount_image(const OpenImage& image, const Credentials& user);
+/// it with move_mount). squashfs: autoclear loop device, or squashfuse as the user where the kernel may not parse it,
+/// in the control group that `cgroup` is of (join_cgroup()). Throws Error{image} if it is corrupt.
+UniqueFd mount_image(const OpenImage& image, const Credentials& user, int cgroup = -1);
 
 }  // namespace berth

@@ -44,10 +44,10 @@ UniqueFd mount_directory(const OpenImage& image) {
 
 }  // namespace
 
-UniqueFd mount_image(const OpenImage& image, const Credentials& user) {
+UniqueFd mount_image(const OpenImage& image, const Credentials& user, int cgroup) {
   if (image.format == ImageFormat::directory) return mount_directory(image);
   if (image.kernel_mountable && fills_its_sectors(image)) return mount_by_kernel(image);
-  return mount_with_squashfuse(image, user);
+  return mount_with_squashfuse(image, user, cgroup);
 }
 
 }  // namespace berth

@@ -15,6 +15,7 @@
 #include <csignal>
 
 #include "launcher/image/child.hpp"
+#include "launcher/system/cgroup.hpp"
 #include "launcher/system/mounts.hpp"
 
 namespace berth {
@@ -93,10 +94,12 @@ void place_descriptors(int image, int device, int messages) {
 }
 
 // Twice forked, so that the server is nobody's child who would have to wait for it.
-void start_server(const char* program, const OpenImage& image, int device, int messages, const Credentials& user) {
+void start_server(const char* program, const OpenImage& image, int device, int messages, const Credentials& user,
+                  int cgroup) {
   const pid_t pid = fork();
   if (pid < 0) throw system_error(errno, cannot_mount(image), "fork");
   if (pid == 0) {
+    join_cgroup(cgroup);
     place_descriptors(image.fd.get(), device, messages);
     const pid_t server = fork();
     if (server == 0) run_server(program, image, user);
@@ -116,7 +119,7 @@ std::string read_messages(int pipe) {
 
 }  // namespace
 
-UniqueFd mount_with_squashfuse(const OpenImage& image, const Credentials& user) {
+UniqueFd mount_with_squashfuse(const OpenImage& image, const Credentials& user, int cgroup) {
   const char* program = find_program(image);
   UniqueFd device(open("/dev/fuse", O_RDWR | O_CLOEXEC));
   if (!device)
@@ -126,7 +129,7 @@ UniqueFd mount_with_squashfuse(const OpenImage& image, const Credentials& user) 
   if (pipe2(pipe_ends, O_CLOEXEC | O_NONBLOCK) != 0) throw system_error(errno, cannot_mount(image), "pipe2");
   const UniqueFd messages(pipe_ends[0]);
   UniqueFd messages_write(pipe_ends[1]);
-  start_server(program, image, device.get(), messages_write.get(), user);
+  start_server(program, image, device.get(), messages_write.get(), user, cgroup);
   // From here on the server holds the only copy: if it ends, requests fail instead of waiting.
   device.reset();
   messages_write.reset();

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <vector>
 
@@ -106,24 +107,47 @@ std::optional<SlurmStepId> read_slurm_step_of(int pid) {
   return std::nullopt;
 }
 
-std::optional<std::string> make_cgroup_outside_jobs(std::string_view path) {
+std::optional<StepCgroups> make_step_cgroups(std::string_view path, int pid) {
   const auto job = path.find("/job_");
   if (job == std::string_view::npos) return std::nullopt;
   const auto step = path.find('/', job + 1);
   if (step == std::string_view::npos || !path.substr(step).starts_with("/step_")) return std::nullopt;
-  return fmt::format("{}/berth", path.substr(0, job));
+  return StepCgroups{fmt::format("{}/berth", path.substr(0, job)),
+                     fmt::format("{}/berth-{}", path.substr(0, step), pid)};
 }
 
-void leave_step_cgroup() {
+std::string leave_step_cgroup() {
+  std::string services;
   for (const auto& [controller, path] : read_memberships(getpid())) {
-    const auto beside = make_cgroup_outside_jobs(path);
-    if (!beside) continue;
+    const auto groups = make_step_cgroups(path, getpid());
+    if (!groups) continue;
     const CgroupTree tree = CgroupTree::with_controller(controller);
-    // Version 2 has processes in leaves only.
-    const std::string target = tree.is_unified() ? *beside : above_job(path);
-    if (tree.is_unified()) tree.make(target);
-    tree.move_process(getpid(), target);
+    if (!tree.is_unified()) {
+      tree.move_process(getpid(), above_job(path));
+      continue;
+    }
+    tree.make(groups->broker);  // version 2 has processes in leaves only
+    tree.move_process(getpid(), groups->broker);
+    tree.make(groups->services);
+    services = groups->services;
   }
+  return services;
+}
+
+UniqueFd open_cgroup_to_join(const std::string& services) {
+  if (services.empty()) return {};
+  UniqueFd fd(openat(CgroupTree::unified().open(services).get(), "cgroup.procs", O_WRONLY | O_CLOEXEC));
+  if (!fd) throw system_error(errno, fmt::format("cannot use cgroup '{}'", services), "open cgroup.procs");
+  return fd;
+}
+
+void join_cgroup(int fd) {
+  if (fd >= 0) [[maybe_unused]]
+    const ssize_t written = write(fd, "0", 1);
+}
+
+void remove_cgroup(const std::string& services) {
+  if (!services.empty()) CgroupTree::unified().remove(services);
 }
 
 }  // namespace berth

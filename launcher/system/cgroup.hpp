@@ -1,10 +1,12 @@
-// Control groups of Slurm jobs: which job a process belongs to, and the broker's place beside them.
+// Control groups of Slurm jobs: which job a process belongs to, and the places of Berth's own processes.
 #pragma once
 
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+
+#include "launcher/system/fd.hpp"
 
 namespace berth {
 
@@ -23,15 +25,30 @@ std::optional<SlurmStepId> parse_slurm_cgroup(std::string_view path);
 /// (ProctrackType=proctrack/cgroup). Needs CAP_SYS_ADMIN. Throws Error{host}.
 std::optional<SlurmStepId> read_slurm_step_of(int pid);
 
-/// The control group beside those of all jobs for a process in control group `path` (a line of /proc/self/cgroup after
-/// "0::"): "/system.slice/slurmstepd.scope/job_7/step_0/slurm" -> "/system.slice/slurmstepd.scope/berth". nullopt if
-/// the path is not one of a Slurm step.
-std::optional<std::string> make_cgroup_outside_jobs(std::string_view path);
+/// Control groups (version 2) for what serves a step.
+struct StepCgroups {
+  std::string broker;    ///< beside all jobs: "/system.slice/slurmstepd.scope/berth"
+  std::string services;  ///< in the job, beside its steps: "/system.slice/slurmstepd.scope/job_7/berth-4711"
+  bool operator==(const StepCgroups&) const = default;
+};
+/// Those of the step that broker `pid` in control group `path` (a line of /proc/self/cgroup after "0::") belongs to,
+/// such as "/system.slice/slurmstepd.scope/job_7/step_0/slurm". nullopt if the path is not one of a Slurm step.
+std::optional<StepCgroups> make_step_cgroups(std::string_view path, int pid);
 
-/// Moves the calling process out of the Slurm step's control group (version 2) that it was started in: at the end of a
-/// step slurmstepd kills whoever is there and removes it, while the broker still has devices to empty and bring home.
-/// With version 1 only a broker that a rank has started is in one: slurmstepd itself and its children are not.
-/// Throws Error{host}.
-void leave_step_cgroup();
+/// Moves the calling process out of the Slurm step's control groups that it was started in: at the end of a step
+/// slurmstepd kills whoever is there and removes them, while the broker still has devices to empty and bring home.
+/// Outside of the job, because a broker that is killed or starved for the job's memory would bring nothing home.
+/// (With version 1 only a broker that a rank has started is in one: slurmstepd itself and its children are not.)
+/// Its child processes that run as the user belong to the job, under its limits: with version 2, makes a control group
+/// for them and returns its path; else "". Throws Error{host}.
+std::string leave_step_cgroup();
+
+/// What a process writes to, to join the group `services`; empty for "". Throws Error{host}.
+UniqueFd open_cgroup_to_join(const std::string& services);
+/// Moves the calling process into the group that `fd` is of; -1: stays. It also stays if the group is gone: what a
+/// process counts for is no boundary.
+void join_cgroup(int fd);
+/// Removes the group when its last process has left it; nothing for "". Throws Error{host}.
+void remove_cgroup(const std::string& services);
 
 }  // namespace berth

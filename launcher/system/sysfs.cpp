@@ -49,7 +49,13 @@ std::string read_kind(const RootDir& root, const std::string& path) {
   return text.substr(start, text.find('\n', start) - start);
 }
 
-NetDevice read_net_device(const RootDir& root, const std::string& name) {
+/// Takes the kernel's RTNL lock. It says -1 (as a signed or an unsigned number) for "unknown", or refuses while the
+/// link is down.
+std::uint32_t read_speed(const RootDir& root, const std::string& path) {
+  return read_bounded<std::uint32_t>(root, path + "/speed", 100'000'000).value_or(0);
+}
+
+NetDevice read_net_device(const RootDir& root, const std::string& name, const KnownSpeeds& known, KnownSpeeds& now) {
   const std::string path = kNet + "/" + name;
   const std::string device = path + "/device";
   NetDevice net;
@@ -58,8 +64,12 @@ NetDevice read_net_device(const RootDir& root, const std::string& name) {
   net.mac = parse_mac_address(root.read_text(path + "/address").value_or("")).value_or(MacAddress{});
   net.mtu = read_bounded<unsigned>(root, path + "/mtu").value_or(0);
   net.link = read_link_state(root, path);
-  // The kernel says -1 (as a signed or an unsigned number) for "unknown", or refuses while the link is down.
-  net.speed_mbps = read_bounded<std::uint32_t>(root, path + "/speed", 100'000'000).value_or(0);
+  KnownSpeed speed{net.index, net.link, root.read_number(path + "/carrier_changes").value_or(0), 0};
+  const auto before = known.find(name);
+  if (before != known.end()) speed.mbps = before->second.mbps;
+  if (before == known.end() || before->second != speed) speed.mbps = read_speed(root, path);
+  now[name] = speed;
+  net.speed_mbps = speed.mbps;
   net.kind = read_kind(root, path);
   if (!root.exists(device)) return net;
   net.driver = root.read_link_name(device + "/driver").value_or("");
@@ -79,16 +89,22 @@ std::uint32_t parse_rdma_rate(const std::string& text) {
   return static_cast<std::uint32_t>(gigabits * 1000);
 }
 
-RdmaDevice read_rdma_device(const RootDir& root, const std::string& name) {
+RdmaDevice read_rdma_device(const RootDir& root, const std::string& name, const std::vector<NetDevice>& net_devices) {
   const std::string path = kRdma + "/" + name;
   RdmaDevice device;
   device.name = name;
   device.pci = parse_pci_address(root.read_link_name(path + "/device").value_or(""));
   device.netdev = root.read_text(path + "/ports/1/gid_attrs/ndevs/0").value_or("");
-  // "4: ACTIVE"; every other number is some way of not carrying data.
-  const std::string state = root.read_text(path + "/ports/1/state").value_or("");
-  if (!state.empty()) device.link = state.starts_with("4:") ? LinkState::up : LinkState::down;
-  device.speed_mbps = parse_rdma_rate(root.read_text(path + "/ports/1/rate").value_or(""));
+  if (const auto net = std::ranges::find(net_devices, device.netdev, &NetDevice::name); net != net_devices.end()) {
+    // The port of a RoCE device is what its netdev is; several drivers would ask that under the RTNL lock, too.
+    device.link = net->link;
+    device.speed_mbps = net->speed_mbps;
+  } else if (root.read_text(path + "/ports/1/link_layer") != "Ethernet") {  // else its netdev is in another netns
+    // "4: ACTIVE"; every other number is some way of not carrying data.
+    const std::string state = root.read_text(path + "/ports/1/state").value_or("");
+    if (!state.empty()) device.link = state.starts_with("4:") ? LinkState::up : LinkState::down;
+    device.speed_mbps = parse_rdma_rate(root.read_text(path + "/ports/1/rate").value_or(""));
+  }
   device.numa_node = read_numa_node(root, path + "/device");
   device.local_cpus = read_local_cpus(root, path + "/device");
   return device;
@@ -149,17 +165,20 @@ std::optional<PhysicalFunction> read_physical_function(const RootDir& root, cons
 
 }  // namespace
 
-Inventory read_inventory(const std::string& root_path, const std::string& host) {
+Inventory read_inventory(const std::string& root_path, const std::string& host, KnownSpeeds& known) {
   const RootDir root(root_path);
   Inventory inventory;
   inventory.host = host;
+  KnownSpeeds speeds;
   for (const std::string& name : root.list(kNet)) {
     // /sys/class/net also holds plain files (bonding_masters); "." and non-names cannot be devices.
     if (is_interface_name(name) && root.exists(kNet + "/" + name + "/ifindex")) {
-      inventory.net_devices.push_back(read_net_device(root, name));
+      inventory.net_devices.push_back(read_net_device(root, name, known, speeds));
     }
   }
-  for (const std::string& name : root.list(kRdma)) inventory.rdma_devices.push_back(read_rdma_device(root, name));
+  known = std::move(speeds);
+  for (const std::string& name : root.list(kRdma))
+    inventory.rdma_devices.push_back(read_rdma_device(root, name, inventory.net_devices));
   for (const std::string& name : root.list(kPci)) {
     if (auto pf = read_physical_function(root, name)) inventory.physical_functions.push_back(*std::move(pf));
   }

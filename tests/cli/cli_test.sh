@@ -209,7 +209,7 @@ assert [one["policy"] for one in answer["comparison"]] == ["berth", "block", "ro
 assert len(answer["explanation"]["ranks"]) == 3' <<<"$out"
 run "$berth" plan --xml "$work/n2.xml" --svg "$work/plan.svg"
 check "what cannot be drawn is said" test "$code" = 2
-sed 's/"held": \[\]/"held": [{"device": "eth0.mv0", "parked": true, "leased": true, "holder": "job 7.0", "quarantined": "", "job": 7}]/' \
+sed 's/"held": \[\]/"held": [{"device": "eth0.mv0", "parked": true, "leased": true, "holder": "job 7.0", "quarantined": "", "job": 7, "uid": null}]/' \
   "$work/n2.json" | tr -d '\n' >"$work/busy.json"
 printf '[[allow]]\nmax_devices = 3\n' | cat "$work/policy.toml" - >"$work/limited.toml"
 busy=(--node "$work/busy.json" --policy "$work/limited.toml" --pool slow -n 3)

@@ -4,24 +4,24 @@
 
 #include "launcher/core/values.hpp"
 
-using berth::make_cgroup_outside_jobs;
+using berth::make_step_cgroups;
 using berth::parse_slurm_cgroup;
 using berth::SlurmStepId;
+using berth::StepCgroups;
 
-TEST_CASE("a control group outside all jobs is beside the job's") {
-  CHECK(make_cgroup_outside_jobs("/system.slice/slurmstepd.scope/job_7/step_0/slurm") ==
-        "/system.slice/slurmstepd.scope/berth");
-  CHECK(make_cgroup_outside_jobs("/system.slice/n1_slurmstepd.scope/job_7/step_batch/user/task_0") ==
-        "/system.slice/n1_slurmstepd.scope/berth");
-  CHECK(make_cgroup_outside_jobs("/job_7/step_0") == "/berth");
+TEST_CASE("the broker's control group is beside the job's, that of its helpers in it") {
+  const std::string scope = "/system.slice/slurmstepd.scope";
+  CHECK(make_step_cgroups(scope + "/job_7/step_0/slurm", 4711) ==
+        StepCgroups{scope + "/berth", scope + "/job_7/berth-4711"});
+  CHECK(make_step_cgroups(scope + "/job_7/step_batch/user/task_0", 4711) ==
+        StepCgroups{scope + "/berth", scope + "/job_7/berth-4711"});
+  CHECK(make_step_cgroups("/job_7/step_12", 4711) == StepCgroups{"/berth", "/job_7/berth-4711"});
 }
 
 TEST_CASE("only a Slurm step's control group is left") {
-  CHECK(make_cgroup_outside_jobs("/") == std::nullopt);
-  CHECK(make_cgroup_outside_jobs("/user.slice/user-1000.slice/session-1.scope") == std::nullopt);
-  CHECK(make_cgroup_outside_jobs("/system.slice/job_scheduler/worker") == std::nullopt);
-  CHECK(make_cgroup_outside_jobs("/system.slice/slurmstepd.scope/system") == std::nullopt);
-  CHECK(make_cgroup_outside_jobs("/system.slice/slurmstepd.scope/job_7") == std::nullopt);
+  for (const char* path : {"/", "/user.slice/user-1000.slice/session-1.scope", "/system.slice/job_scheduler/worker",
+                           "/system.slice/slurmstepd.scope/system", "/system.slice/slurmstepd.scope/job_7"})
+    CHECK(make_step_cgroups(path, 4711) == std::nullopt);
 }
 
 TEST_CASE("a control group says which step of Slurm a process belongs to") {

@@ -54,7 +54,10 @@ class FakeSysfs : public TemporaryDirectory {
   static std::string device_path(const std::string& address) { return "sys/devices/pci0000:00/" + address; }
 };
 
-Inventory read(const FakeSysfs& fake) { return read_inventory(fake.path(), "n1"); }
+Inventory read(const FakeSysfs& fake) {
+  KnownSpeeds none;
+  return read_inventory(fake.path(), "n1", none);
+}
 
 }  // namespace
 
@@ -105,6 +108,32 @@ TEST_CASE("VFs come in the order of their numbers, not of their addresses' text"
   CHECK(node.virtual_functions[0].index == 2);
   CHECK(node.virtual_functions[0].driver.empty());
   CHECK(node.virtual_functions[1].index == 10);
+}
+
+TEST_CASE("A speed that is known is not read again, as long as the link is the same and its carrier stays", "[sysfs]") {
+  const FakeSysfs fake;
+  const std::string eth2 = fake.net_device("eth2", "");
+  fake.file(eth2 + "/carrier_changes", "3\n");
+  KnownSpeeds known;
+  const auto speed = [&] { return read_inventory(fake.path(), "n1", known).net_devices.at(0).speed_mbps; };
+  CHECK(speed() == 100000);
+  CHECK(known == KnownSpeeds{{"eth2", {7, LinkState::up, 3, 100000}}});
+  fake.file(eth2 + "/speed", "25000\n");  // what nobody may ask for
+  CHECK(speed() == 100000);
+  fake.file(eth2 + "/carrier_changes", "5\n");
+  CHECK(speed() == 25000);
+  fake.file(eth2 + "/speed", "40000\n");
+  fake.file(eth2 + "/ifindex", "8\n");  // another device under the same name
+  CHECK(speed() == 40000);
+  fake.file(eth2 + "/speed", "50000\n");
+  fake.file(eth2 + "/operstate", "down\n");  // unknown speeds are known, too, until the link comes up
+  fake.file(eth2 + "/speed", "-1\n");
+  CHECK(speed() == 0);
+  CHECK(known.at("eth2").mbps == 0);
+  fake.net_device("eth3", "");
+  std::filesystem::remove(fake.path("sys/class/net/eth2"));
+  CHECK(speed() == 100000);
+  CHECK(known.size() == 1);
 }
 
 TEST_CASE("Interfaces come in natural order; plain files in class/net are none", "[sysfs]") {
@@ -176,10 +205,11 @@ TEST_CASE("SR-IOV functions that are no network controllers are not PFs", "[sysf
 
 TEST_CASE("An empty node is an empty inventory; no directory is an error", "[sysfs]") {
   const TemporaryDirectory empty;
-  const Inventory node = read_inventory(empty.path(), "n1");
+  KnownSpeeds none;
+  const Inventory node = read_inventory(empty.path(), "n1", none);
   CHECK(node.net_devices.empty());
   CHECK(node.physical_functions.empty());
-  CHECK_THROWS_AS(read_inventory(empty.path("missing"), "n1"), Error);
+  CHECK_THROWS_AS(read_inventory(empty.path("missing"), "n1", none), Error);
 }
 
 TEST_CASE("Devices may vanish while they are read", "[sysfs]") {
@@ -254,4 +284,10 @@ TEST_CASE("RDMA devices: function, netdev, port", "[sysfs]") {
   CHECK(devices[0] == RdmaDevice{"mlx5_0", parse_pci_address("0000:3b:00.0"), "eth2", LinkState::up, 2500, 1U,
                                  *parse_cpu_list("0-7,16-23")});
   CHECK(devices[1] == RdmaDevice{"rxe0", {}, "eth2", LinkState::down, 2500, {}, {}});
+
+  // What the port of a RoCE device is, its netdev says, if it is here.
+  fake.file("sys/devices/virtual/infiniband/rxe0/ports/1/link_layer", "Ethernet\n");
+  CHECK(read(fake).rdma_devices[1] == RdmaDevice{"rxe0", {}, "eth2", LinkState::unknown, 0, {}, {}});
+  fake.net_device("eth2", "");
+  CHECK(read(fake).rdma_devices[1] == RdmaDevice{"rxe0", {}, "eth2", LinkState::up, 100000, {}, {}});
 }

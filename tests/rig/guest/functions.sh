@@ -23,30 +23,35 @@ rig_name_pfs() {
   done
 }
 
-# rig_make_vfs VFS: a VF that was made while its PF is down would never get a carrier, so PFs are up before. They must be
+# rig_make_vfs VFS: on each PF that has none, under the names that they have at boot. A VF that was made while its PF is down would never get a carrier, so PFs are up before. They must be
 # silent meanwhile: igb resets a PF that has packets queued when its link goes down for the change.
 rig_make_vfs() {
-  local path device
+  local path device pids=()
   for path in /sys/class/net/pf?; do
     rig_wait "the carrier of ${path##*/}" grep -qx 1 "$path/carrier" || return
+    [[ $(<"$path/device/sriov_numvfs") == 0 ]] || continue
     echo "$1" >"$path/device/sriov_numvfs" &
+    pids+=("$!")
   done
-  wait
+  ((${#pids[@]} == 0)) || wait "${pids[@]}" || return
   for path in /sys/class/net/pf?; do
     ip link set dev "${path##*/}" addrgenmode eui64 || return
     for device in "$path"/device/virtfn*; do
       [[ -e $device ]] || continue
+      [[ ! -e /sys/class/net/${path##*/}v${device##*virtfn} ]] || continue
       rig_wait "a netdev of $device" test -e "$device/net" || return
       ip link set dev "$(ls "$device/net")" name "${path##*/}v${device##*virtfn}" || return
     done
   done
 }
 
+# On each VF of the host that has none.
 rig_make_rdma_devices() {
   local path name
   for path in /sys/class/net/pf?v?; do
     [[ -e $path ]] || continue
     name=${path##*/}
+    [[ ! -e /sys/class/infiniband/rxe${name#pf} ]] || continue
     ip link set dev "$name" up && rdma link add "rxe${name#pf}" type rxe netdev "$name" || return
   done
   [[ ! -e /sys/class/net/pf0v0 ]] || rig_wait "all VFs' carriers" rig_vfs_have_carriers

@@ -1,0 +1,51 @@
+#include "launcher/broker/node_inventory.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "launcher/system/fd.hpp"
+#include "launcher/system/netlink_rdma.hpp"
+#include "launcher/system/sysfs.hpp"
+
+namespace berth {
+
+using nlohmann::json;
+
+namespace {
+
+KnownSpeeds read_kept(const std::string& path, const std::string& boot_id) {
+  KnownSpeeds speeds;
+  try {
+    const json kept = json::parse(read_file(AT_FDCWD, path));
+    if (kept.at("boot_id").get<std::string>() != boot_id) return {};
+    for (const auto& [name, speed] : kept.at("speeds").items())
+      speeds[name] = {speed.at(0).get<unsigned>(), static_cast<LinkState>(speed.at(1).get<unsigned>()),
+                      speed.at(2).get<std::uint64_t>(), speed.at(3).get<std::uint32_t>()};
+  } catch (const std::exception&) {  // absent, of another version, or cut short: read again
+    return {};
+  }
+  return speeds;
+}
+
+void keep(const std::string& path, const std::string& boot_id, const KnownSpeeds& speeds) {
+  json list = json::object();
+  for (const auto& [name, speed] : speeds)
+    list[name] = {speed.index, static_cast<unsigned>(speed.link), speed.carrier_changes, speed.mbps};
+  write_file_atomically(path, json{{"boot_id", boot_id}, {"speeds", std::move(list)}}.dump(), 0644);
+}
+
+}  // namespace
+
+Inventory read_node_inventory(const Journal& journal, const std::string& root, const std::string& host) {
+  const std::string path = journal.state_directory() + "/speeds.json";
+  const KnownSpeeds before = read_kept(path, journal.boot_id());
+  KnownSpeeds known = before;
+  Inventory inventory = read_inventory(root, host, known);
+  if (known != before && access(journal.state_directory().c_str(), W_OK) == 0) keep(path, journal.boot_id(), known);
+  inventory.rdma_netns_mode = read_rdma_netns_mode();
+  return inventory;
+}
+
+}  // namespace berth
