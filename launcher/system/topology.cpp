@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <hwloc.h>
+#include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstddef>
 #include <memory>
@@ -18,6 +20,22 @@ constexpr const char* kCannotRead = "cannot read the node's topology";
 
 using HwlocTopology = std::unique_ptr<hwloc_topology, decltype(&hwloc_topology_destroy)>;
 
+/// While it lives, getenv() finds nothing but what keeps hwloc from loading plugins, which is decided when its first
+/// topology is made: drivers of GPUs have no business in a root process, and leak in any. Other HWLOC_… variables could
+/// give root another machine (HWLOC_XMLFILE), or libraries of somebody's choice (HWLOC_PLUGINS_PATH).
+class HwlocEnvironment {
+ public:
+  HwlocEnvironment() : caller_(environ) { environ = own_.data(); }
+  HwlocEnvironment(const HwlocEnvironment&) = delete;
+  HwlocEnvironment& operator=(const HwlocEnvironment&) = delete;
+  ~HwlocEnvironment() { environ = caller_; }
+
+ private:
+  char** caller_;
+  std::string no_plugins_ = "HWLOC_PLUGINS_PATH=/nonexistent";
+  std::array<char*, 2> own_{no_plugins_.data(), nullptr};
+};
+
 /// Not loaded yet; a filter is in force from here on.
 HwlocTopology make_hwloc_topology() {
   hwloc_topology_t topology = nullptr;
@@ -26,6 +44,9 @@ HwlocTopology make_hwloc_topology() {
     throw system_error(error, kCannotRead, "hwloc_topology_init");
   }
   HwlocTopology owner(topology, &hwloc_topology_destroy);
+  // Where they are no plugins but built in; what is not there at all is refused, which does no harm.
+  for (const char* gpus : {"cuda", "gl", "levelzero", "nvml", "opencl", "rsmi"})
+    hwloc_topology_set_components(topology, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, gpus);
   // The broker runs in the job's cgroup: the plan needs the whole node and intersects with the masks itself.
   hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_INCLUDE_DISALLOWED);
   return owner;
@@ -59,6 +80,7 @@ std::string export_xml(hwloc_topology_t topology) {
 }  // namespace
 
 Topology read_topology() {
+  const HwlocEnvironment environment;
   const HwlocTopology owner = make_hwloc_topology();
   apply_planning_filters(owner.get());
   load(owner.get());
@@ -77,6 +99,7 @@ Topology read_topology_file(const std::string& path) {
 }
 
 std::string read_topology_xml() {
+  const HwlocEnvironment environment;
   const HwlocTopology owner = make_hwloc_topology();
   hwloc_topology_set_io_types_filter(owner.get(), HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
   load(owner.get());

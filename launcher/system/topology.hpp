@@ -1,4 +1,5 @@
-// Cores and NUMA nodes, as hwloc sees them.
+// Cores and NUMA nodes, as hwloc sees them: without its plugins, and without regard to HWLOC_… variables, because root
+// asks. Nobody else may change the environment meanwhile.
 #pragma once
 
 #include <string>

@@ -1,7 +1,10 @@
 #include "launcher/system/topology.hpp"
 
+#include <link.h>
+
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
+#include <cstdlib>
 
 #include "launcher/core/error.hpp"
 #include "launcher/core/xml_text.hpp"
@@ -18,6 +21,34 @@ TEST_CASE("This machine has cores, and they cover what this process may use", "[
   CHECK(cores == topology.cpus);
   CHECK(read_affinity().is_subset_of(topology.cpus));
   CHECK_FALSE(topology.numa_nodes.empty());
+}
+
+TEST_CASE("Variables of hwloc show no other machine, and stay as they are", "[topology]") {
+  const TemporaryDirectory tree;
+  const Topology live = read_topology();
+  REQUIRE(setenv("HWLOC_SYNTHETIC", "package:3 core:5 pu:2", 1) == 0);
+  REQUIRE(setenv("HWLOC_PLUGINS_PATH", tree.path("").c_str(), 1) == 0);
+  CHECK(read_topology() == live);
+  CHECK(parse_topology_xml(read_topology_xml(), "live.xml") == live);
+  CHECK(std::string(getenv("HWLOC_SYNTHETIC")) == "package:3 core:5 pu:2");
+  unsetenv("HWLOC_SYNTHETIC");
+  unsetenv("HWLOC_PLUGINS_PATH");
+}
+
+TEST_CASE("hwloc loads no plugins", "[topology]") {
+  const auto count_loaded = [] {
+    unsigned long long loaded = 0;
+    dl_iterate_phdr(
+        [](dl_phdr_info* info, std::size_t, void* count) {
+          *static_cast<unsigned long long*>(count) = info->dlpi_adds;
+          return 1;
+        },
+        &loaded);
+    return loaded;
+  };
+  const auto before = count_loaded();
+  read_topology_xml();
+  CHECK(count_loaded() == before);
 }
 
 TEST_CASE("A file that is no topology is refused", "[topology]") {
