@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "launcher/broker/berth_device.hpp"
@@ -31,8 +32,8 @@ bool is_dead_lease(const LeaseRecord& record) {
 
 /// The netns of a berth that may be leasable as it is; nullopt if its record says otherwise.
 std::optional<UniqueFd> open_if_as_wanted(const Journal& journal, const LeaseRecord& record, const BerthSpec& spec) {
-  if (record.foreign_netns || record.berth != spec || (record.phase != Phase::parked && !is_dead_lease(record)))
-    return std::nullopt;
+  if (record.foreign_netns || !spec.joins.empty() || record.berth != spec) return std::nullopt;
+  if (record.phase != Phase::parked && !is_dead_lease(record)) return std::nullopt;
   return open_recorded_netns(journal, record);
 }
 
@@ -77,14 +78,50 @@ void check_empty(std::vector<HeldBerth>& berths) {
     if (sockets[i] != 0 || !has_device(open[i]->record, open[i]->netns, true)) open[i]->netns.reset();
 }
 
-/// Builds those that check_empty() left without a netns. The first error, if any.
+/// What crashed steps left in berths that are to be leased as they are, and devices that are to be used that they left
+/// in other berths.
+void part_joined(const Journal& journal, std::vector<HeldBerth>& berths) {
+  for (HeldBerth& berth : berths) {
+    LeaseRecord& record = berth.record;
+    if (record.berth.joins.empty()) continue;
+    const bool is_held = std::ranges::any_of(
+        berths, [&](const HeldBerth& other) { return other.record.berth.id == record.berth.joins; });
+    const auto joined_berth = is_held ? std::nullopt : lock_joined_berth(journal, record);
+    try {
+      take_down(journal, record);
+    } catch (const Error& error) {
+      quarantine(journal, record, error);
+      throw;
+    }
+    journal.remove_record(record.berth.id);
+    record = {};
+  }
+  for (HeldBerth& berth : berths)
+    if (berth.netns && !bring_joined_home(journal, berth.record)) berth.netns.reset();
+}
+
+/// Writes down who is about to join each berth.
+void record_joining(const Journal& journal, std::vector<HeldBerth>& berths, const std::vector<BerthSpec>& specs) {
+  for (HeldBerth& berth : berths) {
+    for (const BerthSpec& spec : specs)
+      if (!spec.joins.empty() && spec.joins == berth.record.berth.id) berth.record.joined.push_back(spec.id);
+    if (!berth.record.joined.empty()) journal.write(berth.record);
+  }
+}
+
+/// Builds those that check_empty() left without a netns: all that join others, or all that do not. The first error, if
+/// any.
 std::optional<Error> rebuild_others(const Journal& journal, std::vector<HeldBerth>& berths,
-                                    const std::vector<BerthSpec>& specs) {
+                                    const std::vector<BerthSpec>& specs, bool joining) {
   std::vector<std::size_t> missing;
-  for (std::size_t i = 0; i < berths.size(); ++i)
-    if (!berths[i].netns) missing.push_back(i);
+  std::vector<std::string> groups;
+  for (std::size_t i = 0; i < berths.size(); ++i) {
+    if (berths[i].netns || specs[i].joins.empty() == joining) continue;
+    missing.push_back(i);
+    groups.push_back(netns_owner(specs[i]));
+  }
   std::vector<std::optional<Error>> errors(missing.size());
-  run_in_parallel(missing.size(), [&](std::size_t k) {
+  run_in_parallel(groups, [&](std::size_t k) {
     HeldBerth& berth = berths[missing[k]];
     try {
       berth.netns = rebuild(journal, berth.record, specs[missing[k]]);
@@ -115,8 +152,14 @@ std::vector<HeldBerth> park(const Journal& journal, std::vector<Claim> claims) {
     if (auto netns = open_if_as_wanted(journal, berth.record, claim.spec)) berth.netns = std::move(*netns);
     specs.push_back(std::move(claim.spec));
   }
+  part_joined(journal, berths);
   check_empty(berths);
-  if (const auto error = rebuild_others(journal, berths, specs)) {
+  auto error = rebuild_others(journal, berths, specs, false);
+  if (!error) {
+    record_joining(journal, berths, specs);
+    error = rebuild_others(journal, berths, specs, true);
+  }
+  if (error) {
     std::erase_if(berths,
                   [](const HeldBerth& berth) { return !berth.netns && berth.record.berth.kind != PoolKind::host; });
     settle(journal, berths, 0);
@@ -166,6 +209,7 @@ std::string unpark(const Journal& journal, const std::string& id) {
     journal.remove(id);
     throw Error(ErrorCode::usage, fmt::format("no berth '{}'", id), "it is not parked", "see: berth leases");
   }
+  const auto joined_berth = lock_joined_berth(journal, *record);
   try {
     std::string action = take_down(journal, *record);
     forget(journal, record->berth);

@@ -15,7 +15,7 @@ namespace berth {
 struct HeldBerth {
   Lock lock;
   LeaseRecord record;
-  UniqueFd netns;  ///< the berth's network namespace
+  UniqueFd netns;  ///< the berth's network namespace, or that of the one which it joins
 };
 
 /// A device that this process has locked and is going to use.
@@ -31,8 +31,10 @@ std::vector<Claim> claim(const Journal& journal, const std::vector<BerthSpec>& s
 
 /// Parks the devices of all `claims` (netns pinned, device named, addressed, up), in the same order, several at once. A
 /// berth that is parked already as its spec says is adopted, without any RTNL operation; one that differs, or is not
-/// empty, is rebuilt. Needs CAP_SYS_ADMIN and CAP_NET_ADMIN. Throws Error{host} if a device vanished or the kernel
-/// refuses; everything done to that device is undone, or it is quarantined with the reason, and none is held.
+/// empty, is rebuilt. What joins another berth (BerthSpec::joins) is moved into that, which must be among `claims`,
+/// after it has been set up; at release it goes home. Needs CAP_SYS_ADMIN and CAP_NET_ADMIN. Throws Error{host} if a
+/// device vanished or the kernel refuses; everything done to that device is undone, or it is quarantined with the
+/// reason, and none is held.
 std::vector<HeldBerth> park(const Journal& journal, std::vector<Claim> claims);
 /// claim() and park() of one.
 HeldBerth park(const Journal& journal, const BerthSpec& spec);

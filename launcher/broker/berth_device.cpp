@@ -31,8 +31,16 @@ void apply_addresses(LinkSocket& inside, const Link& link, const LeaseRecord& re
   for (const IpPrefix& gateway : record.berth.gateways) inside.add_default_route(link, gateway);
 }
 
+/// Several devices in one subnet: each answers for its own address only, and asks with it.
+void separate_arp(const UniqueFd& netns) {
+  const NetnsGuard inside(netns);
+  write_control_file("/proc/sys/net/ipv4/conf/all/arp_ignore", "1");
+  write_control_file("/proc/sys/net/ipv4/conf/all/arp_announce", "2");
+}
+
 void bring_up(const LeaseRecord& record, const UniqueFd& netns) {
   const BerthSpec& berth = record.berth;
+  if (!berth.joins.empty()) separate_arp(netns);
   LinkSocket inside = LinkSocket::in_netns(netns);
   if (!record.foreign_netns) inside.change(inside.get("lo"), {.up = true});
   const Link link = inside.get(berth.interface);
@@ -46,10 +54,18 @@ void bring_up(const LeaseRecord& record, const UniqueFd& netns) {
 /// nothing about the device, and the file is kept as evidence.
 bool is_unreadable(const LeaseRecord& record) { return record.berth.parent.empty(); }
 
+/// Where the netns is pinned that the device is in.
+std::string netns_path_of(const Journal& journal, const LeaseRecord& record) {
+  return journal.netns_path(netns_owner(record.berth));
+}
+
 /// Also without its pin a netns can be found again, as long as a process is in it. Its number alone proves nothing: the
 /// kernel gives the number of a dead netns to the next one, which may be anybody's. The device does.
 std::optional<UniqueFd> open_netns_for_taking_down(const Journal& journal, const LeaseRecord& record) {
-  if (auto netns = open_pinned_netns(journal.netns_path(record.berth.id))) return netns;
+  // A berth that is joined may have been rebuilt meanwhile, for somebody else.
+  auto pinned = record.berth.joins.empty() ? open_pinned_netns(netns_path_of(journal, record))
+                                           : open_recorded_netns(journal, record);
+  if (pinned) return pinned;
   if (record.netns_inode == 0) return std::nullopt;
   const auto processes = read_processes_in_each({record.netns_inode});
   for (const int pid : processes.front()) {
@@ -73,12 +89,22 @@ UniqueFd set_up(const Journal& journal, LeaseRecord& record, const ForeignNetns*
   record.owner.reset();
   if (foreign) record.owner = foreign->owner;
   record.reason.clear();
+  UniqueFd netns;
+  if (!berth.joins.empty() && berth.kind != PoolKind::host) {
+    auto joined = open_pinned_netns(netns_path_of(journal, record));
+    if (!joined)
+      throw Error(ErrorCode::internal, fmt::format("cannot park {}", berth.id),
+                  fmt::format("the berth of {} is gone", berth.joins));
+    netns = std::move(*joined);
+    record.netns_inode = netns_inode(netns);
+  }
   journal.write(record);
 
-  UniqueFd netns;
   if (berth.kind != PoolKind::host) {
-    netns = foreign ? duplicate(foreign->netns) : create_netns();
-    pin_netns(netns, journal.netns_path(berth.id));
+    if (!netns) {
+      netns = foreign ? duplicate(foreign->netns) : create_netns();
+      pin_netns(netns, journal.netns_path(berth.id));
+    }
     bring_in(journal, record, netns);
     bring_up(record, netns);
     wait_for_rdma(record, netns);
@@ -106,10 +132,43 @@ std::string take_down(const Journal& journal, LeaseRecord& record) {
         !left.front().empty())
       throw Error(ErrorCode::host, fmt::format("cannot empty the berth of {}", record.berth.id),
                   fmt::format("process {} does not end", left.front().front()));
+  bring_joined_home(journal, record);
   const bool exists = still_exists(record);
   if (exists) bring_home(journal, record, netns);
-  unpin_netns(journal.netns_path(record.berth.id));
+  if (record.berth.joins.empty()) unpin_netns(netns_path_of(journal, record));
   return exists ? "brought home" : "forgotten: the device was removed meanwhile";
+}
+
+std::optional<Lock> lock_joined_berth(const Journal& journal, const LeaseRecord& record) {
+  const std::string& joined = record.berth.joins;
+  if (joined.empty() || !journal.read(joined)) return std::nullopt;
+  if (auto lock = journal.try_lock_device(joined)) return lock;
+  throw Error(ErrorCode::busy, fmt::format("cannot use device {}", record.berth.id),
+              fmt::format("it is in the berth of {}, which another process is changing", joined), "wait for it");
+}
+
+bool bring_joined_home(const Journal& journal, LeaseRecord& record) {
+  if (record.joined.empty()) return true;
+  std::erase_if(record.joined, [&](const std::string& id) {
+    const auto joins = [&](const std::optional<LeaseRecord>& other) {
+      return other && other->berth.joins == record.berth.id && other->netns_inode == record.netns_inode;
+    };
+    if (!joins(journal.read(id))) return true;
+    const auto lock = journal.try_lock_device(id);
+    if (!lock) return false;
+    auto other = journal.read(id);
+    if (!joins(other)) return true;
+    try {
+      take_down(journal, *other);
+      forget(journal, other->berth);
+      return true;
+    } catch (const Error& error) {
+      quarantine(journal, *other, error);
+      return false;
+    }
+  });
+  journal.write(record);
+  return record.joined.empty();
 }
 
 void forget(const Journal& journal, const BerthSpec& berth) {
@@ -137,7 +196,7 @@ UniqueFd rebuild(const Journal& journal, LeaseRecord& record, const BerthSpec& s
 }
 
 std::optional<UniqueFd> open_recorded_netns(const Journal& journal, const LeaseRecord& record) {
-  auto netns = open_pinned_netns(journal.netns_path(record.berth.id));
+  auto netns = open_pinned_netns(netns_path_of(journal, record));
   if (netns && netns_inode(*netns) != record.netns_inode) return std::nullopt;
   return netns;
 }

@@ -13,15 +13,25 @@ struct ForeignNetns {
   const LeaseOwner& owner;
 };
 
-/// Builds the berth of `record.berth` in a new netns, or in `foreign`: written down as parking before, as parked
-/// (leased) after; `record` follows. Nothing of an earlier one may be left (take_down). Returns the netns. Throws
-/// Error{host} and leaves the rest to take_down().
+/// Builds the berth of `record.berth` in a new netns, in that of the berth that it joins, or in `foreign`: written down
+/// as parking before, as parked (leased) after; `record` follows. Nothing of an earlier one may be left (take_down).
+/// Returns the netns. Throws Error{host} and leaves the rest to take_down().
 UniqueFd set_up(const Journal& journal, LeaseRecord& record, const ForeignNetns* foreign = nullptr);
 
 /// Undoes set_up(), from whatever point it or an earlier take_down() reached: kills what is left in a netns of ours,
-/// deletes the macvlan or brings the device home as `record.original` says, unpins the netns. The record stays, as
-/// unparking. Returns what was done, as Repair::action says it. Throws Error{host} if that cannot be done.
+/// deletes the macvlan or brings the device home as `record.original` says (after those that joined it), unpins the
+/// netns. The record stays, as unparking. The caller holds the berth that the device joined, too (lock_joined_berth()).
+/// Returns what was done, as Repair::action says it. Throws Error{host} if that cannot be done.
 std::string take_down(const Journal& journal, LeaseRecord& record);
+
+/// The lock of the berth that the record's device has joined, if there still is such a berth. Whoever takes the device
+/// home holds it: else whoever empties that berth could take him, inside for a moment, for a leftover, and kill him.
+/// Throws Error{busy}.
+std::optional<Lock> lock_joined_berth(const Journal& journal, const LeaseRecord& record);
+
+/// Brings home what joined the berth, as far as nobody else is at it, and forgets it. Whether nothing is left;
+/// `record.joined`, written down, says what is.
+bool bring_joined_home(const Journal& journal, LeaseRecord& record);
 
 /// Removes what take_down() left in the journal; from now on the device is the administrator's again.
 void forget(const Journal& journal, const BerthSpec& berth);

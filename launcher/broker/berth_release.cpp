@@ -31,7 +31,7 @@ std::string settle_one(const Journal& journal, HeldBerth& berth, bool clean, con
       return fmt::format("quarantined: {}", record.reason);
     }
     // What has the address of a device that was removed is not ours to park.
-    if (spec.park == Park::never || record.foreign_netns || !still_exists(record)) {
+    if (spec.park == Park::never || record.foreign_netns || !spec.joins.empty() || !still_exists(record)) {
       std::string action = take_down(journal, record);
       forget(journal, spec);
       return action;
@@ -91,16 +91,28 @@ std::vector<std::string> settle(const Journal& journal, std::vector<HeldBerth>& 
   const auto survivors = kill_processes_in_each(inodes, deadline, empty_passes);
   const auto sockets = wait_for_no_sockets(netns);
   std::vector<std::string> actions(berths.size());
+  const auto settle_slowly = [&](const std::vector<std::size_t>& slow) {
+    std::vector<std::string> groups;
+    for (const std::size_t i : slow) groups.push_back(netns_owner(berths[i].record.berth));
+    run_in_parallel(groups, [&](std::size_t k) {
+      actions[slow[k]] = settle_one(journal, berths[slow[k]], false, survivors[slow[k]]);
+    });
+  };
+  // What joined a berth leaves it first: it can be parked again only with nothing but its own device in it.
+  std::vector<std::size_t> joining;
+  for (std::size_t i = 0; i < berths.size(); ++i)
+    if (!berths[i].record.berth.joins.empty()) joining.push_back(i);
+  settle_slowly(joining);
   std::vector<std::size_t> slow;
   for (std::size_t i = 0; i < berths.size(); ++i) {
-    if (sockets[i] == 0 && is_leasable(berths[i]))
+    if (!berths[i].record.berth.joins.empty()) continue;
+    const bool is_alone = bring_joined_home(journal, berths[i].record);
+    if (is_alone && sockets[i] == 0 && is_leasable(berths[i]))
       actions[i] = settle_one(journal, berths[i], true, survivors[i]);
     else
       slow.push_back(i);
   }
-  run_in_parallel(slow.size(), [&](std::size_t k) {
-    actions[slow[k]] = settle_one(journal, berths[slow[k]], false, survivors[slow[k]]);
-  });
+  settle_slowly(slow);
   return actions;
 }
 

@@ -8,9 +8,9 @@
 
 namespace berth {
 
-/// Empties all berths at once, with one look at /proc for all of them, and parks each (or brings it home, with
-/// Park::never). Returns what was done, as Repair::action says it, in the same order. Throws Error{host} only if the
-/// journal cannot be written.
+/// What joins a berth comes together with that. Empties all berths at once, with one look at /proc for all of them, and
+/// parks each (or brings it home, with Park::never). Returns what was done, as Repair::action says it, in the same
+/// order. Throws Error{host} only if the journal cannot be written.
 std::vector<std::string> settle(const Journal& journal, std::vector<HeldBerth>& berths, int patience_ms,
                                 int empty_passes = 0);
 

@@ -97,6 +97,7 @@ json make_berth(const BerthSpec& berth) {
   if (berth.pci) object["pci"] = to_string(*berth.pci);
   if (berth.mtu) object["mtu"] = *berth.mtu;
   if (berth.numa_node) object["numa_node"] = *berth.numa_node;
+  if (!berth.joins.empty()) object["joins"] = berth.joins;
   if (berth.rdma != RdmaSettings{}) object["rdma"] = make_rdma(berth.rdma);
   if (berth.vf != VfAttributes{}) object["vf"] = to_json_value(berth.vf);
   return object;
@@ -122,6 +123,7 @@ BerthSpec parse_berth(const json& object) {
   }
   if (object.contains("mtu")) berth.mtu = object["mtu"].get<unsigned>();
   if (object.contains("numa_node")) berth.numa_node = object["numa_node"].get<unsigned>();
+  if (object.contains("joins")) object["joins"].get_to(berth.joins);
   if (object.contains("rdma")) berth.rdma = parse_rdma(object["rdma"]);
   if (object.contains("vf")) berth.vf = parse_vf_attributes(object["vf"]);
   return berth;
@@ -240,6 +242,7 @@ std::string to_json_text(const LeaseRecord& record) {
                  {"netns_inode", record.netns_inode}};
   if (record.foreign_netns) object["foreign_netns"] = true;
   if (record.original != OriginalState{}) object["original"] = make_original(record.original);
+  if (!record.joined.empty()) object["joined"] = record.joined;
   if (record.owner) object["owner"] = make_owner(*record.owner);
   if (!record.reason.empty()) object["reason"] = record.reason;
   return object.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
@@ -260,6 +263,7 @@ LeaseRecord parse_lease_record(const std::string& text) {
     object.at("netns_inode").get_to(record.netns_inode);
     if (object.contains("foreign_netns")) object["foreign_netns"].get_to(record.foreign_netns);
     if (object.contains("original")) record.original = parse_original(object["original"]);
+    if (object.contains("joined")) object["joined"].get_to(record.joined);
     if (object.contains("owner")) record.owner = parse_owner(object["owner"]);
     if (object.contains("reason")) object["reason"].get_to(record.reason);
     return record;

@@ -3,11 +3,17 @@
 
 #include <cstddef>
 #include <functional>
+#include <string>
+#include <vector>
 
 namespace berth {
 
 /// Runs `body(0)` to `body(count - 1)` in threads, and returns when all have ended. A body may change its thread's
 /// network namespace if it changes it back. `body` must not throw.
 void run_in_parallel(std::size_t count, const std::function<void(std::size_t)>& body);
+
+/// Runs `body(i)` for every entry of `groups`: those of equal entries one after the other, in their order. For devices
+/// in one netns: a thread that is in it for a moment would look like a process that was left behind.
+void run_in_parallel(const std::vector<std::string>& groups, const std::function<void(std::size_t)>& body);
 
 }  // namespace berth

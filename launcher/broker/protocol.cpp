@@ -43,6 +43,12 @@ json environment_to_json(const std::vector<EnvironmentChange>& changes) {
   return list;
 }
 
+json rdma_to_json(const std::vector<RdmaGrant>& grants) {
+  json list = json::array();
+  for (const RdmaGrant& grant : grants) list.push_back(to_json_value(grant));
+  return list;
+}
+
 std::vector<EnvironmentChange> parse_environment(const json& list) {
   std::vector<EnvironmentChange> changes;
   for (const auto& item : list)
@@ -61,6 +67,7 @@ json request_to_json(const Request& request) {
           {"working_directory", request.working_directory},
           {"pin", request.pin ? json(static_cast<int>(*request.pin)) : json()},
           {"net", static_cast<int>(request.net)},
+          {"devices", request.devices},
           {"share", request.share},
           {"wait_seconds", request.wait_seconds},
           {"verbose", request.verbose}};
@@ -77,6 +84,7 @@ Request parse_request(const json& object) {
   request.working_directory = reader.get<std::string>("working_directory");
   if (const json pin = reader.get<json>("pin"); !pin.is_null()) request.pin = static_cast<Pin>(pin.get<int>());
   request.net = static_cast<NetScope>(reader.get<int>("net"));
+  request.devices = reader.get<unsigned>("devices");
   request.share = reader.get<bool>("share");
   request.wait_seconds = reader.get<unsigned>("wait_seconds");
   request.verbose = reader.get<bool>("verbose");
@@ -154,7 +162,7 @@ json to_json_value(const Grant& grant) {
           {"working_directory", grant.working_directory},
           {"working_directory_required", grant.working_directory_required},
           {"memlock", grant.memlock ? json(*grant.memlock) : json()},
-          {"rdma", grant.rdma ? to_json_value(*grant.rdma) : json()},
+          {"rdma", rdma_to_json(grant.rdma)},
           {"environment",
            {environment_to_json(grant.environment.defaults), environment_to_json(grant.environment.facts),
             environment_to_json(grant.environment.site), environment_to_json(grant.environment.user)}}};
@@ -175,7 +183,7 @@ Grant parse_grant(const json& object) {
   grant.working_directory_required = reader.get<bool>("working_directory_required");
   if (const json memlock = reader.get<json>("memlock"); !memlock.is_null())
     grant.memlock = memlock.get<std::uint64_t>();
-  if (const json rdma = reader.get<json>("rdma"); !rdma.is_null()) grant.rdma = parse_rdma_grant(rdma);
+  for (const json& rdma : reader.get<json>("rdma")) grant.rdma.push_back(parse_rdma_grant(rdma));
   const json environment = reader.get<json>("environment");
   grant.environment = {.defaults = parse_environment(environment.at(0)),
                        .facts = parse_environment(environment.at(1)),

@@ -78,7 +78,7 @@ struct Grant {
   std::string working_directory;
   bool working_directory_required = false;  ///< the user named it; else "/" will do where the container lacks it
   std::optional<std::uint64_t> memlock;
-  std::optional<RdmaGrant> rdma;
+  std::vector<RdmaGrant> rdma;
   RankEnvironment environment;
 };
 nlohmann::json to_json_value(const Grant& grant);

@@ -75,10 +75,12 @@ void RankCgroups::apply_limits(const RankOfDevice& rank) {
   const CgroupTree tree = CgroupTree::with_controller(kLimitsController);
   const std::string path = tree.path_of(rank.pid);
   if (tree.is_unified()) enable_limits(tree, path);
-  std::string limits = rank.grant->device;
-  if (rank.settings->hca_handles) limits += fmt::format(" hca_handle={}", *rank.settings->hca_handles);
-  if (rank.settings->hca_objects) limits += fmt::format(" hca_object={}", *rank.settings->hca_objects);
-  tree.write(path, "rdma.max", limits);
+  for (const RdmaGrant* grant : rank.grants) {
+    std::string limits = grant->device;
+    if (rank.settings->hca_handles) limits += fmt::format(" hca_handle={}", *rank.settings->hca_handles);
+    if (rank.settings->hca_objects) limits += fmt::format(" hca_object={}", *rank.settings->hca_objects);
+    tree.write(path, "rdma.max", limits);
+  }
 }
 
 void RankCgroups::apply_rules(const std::vector<RankOfDevice>& ranks) {
@@ -90,7 +92,8 @@ void RankCgroups::apply_rules(const std::vector<RankOfDevice>& ranks) {
     const std::string path = own_cgroup("", rank);
     const auto ancestry = cgroup_ancestry(path);
     DeviceRule rule{tree.id(path), static_cast<unsigned>(ancestry.size() - 1), {}};
-    for (const RdmaNode& node : rank.grant->nodes) rule.allowed.push_back({node.major, node.minor});
+    for (const RdmaGrant* grant : rank.grants)
+      for (const RdmaNode& node : grant->nodes) rule.allowed.push_back({node.major, node.minor});
     std::vector<DeviceAttachment> attachments;
     for (const std::string& group : ancestry) attachments.push_back(read_device_attachment(tree, group));
     const auto level = choose_attach_level(attachments);

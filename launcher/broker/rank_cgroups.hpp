@@ -16,7 +16,7 @@ struct RankOfDevice {
   int pid = 0;
   std::string name;  ///< unique on the node
   const RdmaSettings* settings = nullptr;
-  const RdmaGrant* grant = nullptr;
+  std::vector<const RdmaGrant*> grants;  ///< of all its devices
 };
 
 /// Rules and limits of all ranks of a step; they end with the object.

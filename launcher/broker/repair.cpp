@@ -1,8 +1,12 @@
 // Finishing what crashed processes left behind.
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <functional>
+#include <set>
+#include <span>
+#include <utility>
 
 #include "launcher/broker/berth.hpp"
 #include "launcher/broker/berth_device.hpp"
@@ -19,7 +23,9 @@ constexpr int kPatienceMs = 2000;
 
 /// Whether repair() has business with a device, seen without its lock: a healthy one must not be locked even for a
 /// moment, or somebody who wants to lease it finds it busy.
-bool needs_repair(const std::optional<LeaseRecord>& record) { return !record || record->phase != Phase::parked; }
+bool needs_repair(const std::optional<LeaseRecord>& record) {
+  return !record || record->phase != Phase::parked || !record->joined.empty() || !record->berth.joins.empty();
+}
 
 using Condition = std::function<bool(const std::optional<LeaseRecord>&)>;
 
@@ -33,6 +39,36 @@ std::string apply_homecoming(const Journal& journal, LeaseRecord& record) {
     quarantine(journal, record, error);
     return "quarantined: " + record.reason;
   }
+}
+
+void bring_home_all(const Journal& journal, std::span<HeldBerth> berths, std::vector<Repair>& repairs) {
+  std::vector<std::string> actions(berths.size());
+  std::vector<std::string> groups;
+  for (const HeldBerth& berth : berths) groups.push_back(netns_owner(berth.record.berth));
+  run_in_parallel(groups, [&](std::size_t i) { actions[i] = apply_homecoming(journal, berths[i].record); });
+  for (std::size_t i = 0; i < berths.size(); ++i) repairs.push_back({berths[i].record.berth.id, actions[i]});
+}
+
+/// Drops joined devices whose berths somebody else is changing: that one will bring them home.
+std::vector<Lock> lock_joined_berths(const Journal& journal, const std::vector<HeldBerth>& others,
+                                     std::vector<HeldBerth>& berths) {
+  std::set<std::string> held;
+  for (const auto* list : {&others, &std::as_const(berths)})
+    for (const HeldBerth& berth : *list) held.insert(berth.record.berth.id);
+  std::vector<Lock> locks;
+  std::erase_if(berths, [&](const HeldBerth& berth) {
+    if (berth.record.berth.joins.empty() || held.contains(berth.record.berth.joins)) return false;
+    try {
+      if (auto lock = lock_joined_berth(journal, berth.record)) {
+        locks.push_back(std::move(*lock));
+        held.insert(berth.record.berth.joins);
+      }
+      return false;
+    } catch (const Error&) {
+      return true;
+    }
+  });
+  return locks;
 }
 
 /// Records are written under temporary names first; whoever is killed in between leaves one.
@@ -67,18 +103,19 @@ std::vector<Repair> repair_where(const Journal& journal, const Condition& is_mea
       continue;
     }
     const bool was_leased = record->phase == Phase::leased || record->phase == Phase::releasing;
-    if (was_leased && !record->foreign_netns)
+    if (was_leased && !record->foreign_netns && record->berth.joins.empty())
       if (auto netns = open_recorded_netns(journal, *record)) {
         to_empty.push_back({std::move(*lock), std::move(*record), std::move(*netns)});
         continue;
       }
     to_bring_home.push_back({std::move(*lock), std::move(*record), {}});
   }
-  std::vector<std::string> homecomings(to_bring_home.size());
-  run_in_parallel(to_bring_home.size(),
-                  [&](std::size_t i) { homecomings[i] = apply_homecoming(journal, to_bring_home[i].record); });
-  for (std::size_t i = 0; i < to_bring_home.size(); ++i)
-    repairs.push_back({to_bring_home[i].record.berth.id, homecomings[i]});
+  // What joined a berth leaves it first.
+  const std::vector<Lock> joined_berths = lock_joined_berths(journal, to_empty, to_bring_home);
+  const auto others = std::ranges::stable_partition(
+      to_bring_home, [](const HeldBerth& berth) { return !berth.record.berth.joins.empty(); });
+  bring_home_all(journal, {to_bring_home.begin(), others.begin()}, repairs);
+  bring_home_all(journal, others, repairs);
   const std::vector<std::string> actions = settle(journal, to_empty, kPatienceMs);
   for (std::size_t i = 0; i < actions.size(); ++i) repairs.push_back({to_empty[i].record.berth.id, actions[i]});
   return repairs;

@@ -77,6 +77,7 @@ class Step {
   void admit_ranks();
   void answer(Rank& rank);
   [[nodiscard]] Grant make_grant(const Rank& rank) const;
+  [[nodiscard]] std::size_t joined_berth(std::size_t berth) const;
   void kill_ranks(std::optional<std::size_t> spared = std::nullopt);
   void release_finished(bool kill_leftovers);
   [[nodiscard]] bool all_dead() const;

@@ -79,7 +79,7 @@ void Step::take(const NodePlan& plan, std::vector<Claim> claims) {
     for (std::size_t i = 0; i < held.size(); ++i) {
       LeaseOwner owner = make_owner();
       for (const RankPlan& rank : plan.ranks)
-        if (rank.berth == i) owner.ranks.push_back(rank.rank);
+        if (std::ranges::count(berths_of(plan, rank), i) > 0) owner.ranks.push_back(rank.rank);
       lease(journal_, held[i], owner);
       if (held[i].record.berth.rdma.mode != RdmaMode::off) rdma[i] = make_rdma_grant(held[i].record, held[i].netns);
     }
@@ -103,8 +103,9 @@ void Step::admit_ranks() {
   for (const Rank& rank : ranks_) {
     if (rank.dead || !rank.berth || !berths_[*rank.berth].rdma) continue;
     if (!rank.entered) return;
-    restricted.push_back({rank.record.pid, std::to_string(rank.record.pid), &plan_->berths[*rank.berth].rdma,
-                          &*berths_[*rank.berth].rdma});
+    restricted.push_back({rank.record.pid, std::to_string(rank.record.pid), &plan_->berths[*rank.berth].rdma, {}});
+    for (const std::size_t berth : berths_of(*plan_, plan_->ranks[rank.planned]))
+      restricted.back().grants.push_back(&*berths_[berth].rdma);
     if (rank.connection) waiting.push_back(rank.connection.get());
   }
   if (admitted_ || restricted.empty()) return;
@@ -181,20 +182,21 @@ Grant Step::make_grant(const Rank& rank) const {
   grant.has_rootfs = static_cast<bool>(rootfs_);
   grant.has_relay = grant.has_netns;
   grant.verbose = record_.request.verbose;
-  if (rank.berth) {
-    const BerthSpec& berth = plan_->berths[*rank.berth];
-    grant.device = berth.id;
+  std::string devices;
+  for (const std::size_t position : berths_of(*plan_, plan)) {
+    const BerthSpec& berth = plan_->berths[position];
+    if (grant.device.empty()) grant.device = berth.id;
     std::vector<std::string> addresses;
-    for (const IpPrefix& address : berths_[*rank.berth].held->record.berth.addresses)
-      addresses.push_back(to_string(address));
-    grant.rdma = berths_[*rank.berth].rdma;
-    grant.summary =
-        fmt::format("rank {}: device {} as {} ({}){}, CPUs {}: {}", rank.rank, berth.id,
-                    grant.has_netns ? berth.interface : "the host's network", fmt::join(addresses, ", "),
-                    grant.rdma ? ", RDMA device " + port_name(*grant.rdma) : "", to_string(plan.cpus), plan.reason);
-  } else {
-    grant.summary = fmt::format("rank {}: host network, CPUs {}: {}", rank.rank, to_string(plan.cpus), plan.reason);
+    for (const IpPrefix& address : berth.addresses) addresses.push_back(to_string(address));
+    devices += fmt::format("{}device {} as {} ({})", devices.empty() ? "" : ", ", berth.id,
+                           grant.has_netns ? berth.interface : "the host's network", fmt::join(addresses, ", "));
+    const auto& rdma = berths_[position].rdma;
+    if (!rdma) continue;
+    grant.rdma.push_back(*rdma);
+    devices += fmt::format(", RDMA device {}", port_name(*rdma));
   }
+  grant.summary = fmt::format("rank {}: {}, CPUs {}: {}", rank.rank, devices.empty() ? "host network" : devices,
+                              to_string(plan.cpus), plan.reason);
   if (rank.planned == 0) grant.summary += fmt::format("\nberth: {}: phases in ms: {}", plan_->host, phases_);
   if (plan_->pin != Pin::off) grant.pin_cpus = plan.cpus;
   if (plan_->pin == Pin::cpus_and_memory)
@@ -204,11 +206,16 @@ Grant Step::make_grant(const Rank& rank) const {
       record_.request.working_directory.empty() ? working_directory_ : record_.request.working_directory;
   grant.working_directory_required = !record_.request.working_directory.empty();
   grant.memlock = policy_.memlock;
-  grant.environment =
-      make_rank_environment(*plan_, plan, policy_, record_.request, grant.rdma ? &*grant.rdma : nullptr);
+  grant.environment = make_rank_environment(*plan_, plan, policy_, record_.request, grant.rdma);
   grant.environment.facts.push_back(
       {EnvironmentChange::Action::set, "BERTH_IMAGE", image_ ? image_->path : std::string(kNoImage)});
   return grant;
+}
+
+/// Whose netns the device of a berth is in.
+std::size_t Step::joined_berth(std::size_t berth) const {
+  const std::string& owner = netns_owner(plan_->berths[berth]);
+  return static_cast<std::size_t>(std::ranges::find(plan_->berths, owner, &BerthSpec::id) - plan_->berths.begin());
 }
 
 /// Releases the berths whose ranks are all gone. A rank may have left children behind; as long as the step runs they
@@ -217,8 +224,9 @@ void Step::release_finished(bool kill_leftovers) {
   std::vector<std::size_t> finished;
   std::vector<std::uint64_t> inodes;
   for (std::size_t i = 0; i < berths_.size(); ++i) {
-    const bool in_use = std::ranges::any_of(ranks_, [i](const Rank& r) { return r.berth == i && !r.dead; });
-    if (!berths_[i].held || in_use || (!berths_[i].sockets_closed && !kill_leftovers)) continue;
+    const std::size_t entered = joined_berth(i);
+    const bool in_use = std::ranges::any_of(ranks_, [&](const Rank& r) { return r.berth == entered && !r.dead; });
+    if (!berths_[i].held || in_use || (!berths_[entered].sockets_closed && !kill_leftovers)) continue;
     finished.push_back(i);
     inodes.push_back(berths_[i].held->record.netns_inode);
   }

@@ -69,11 +69,21 @@ enum class Rejections { none, not_free, all };
 void print_plan(const NodePlan& plan, Rejections shown) {
   Table table({"RANK", "DEVICE", "INTERFACE", "ADDRESS", "CPUS", "NUMA", "WHY"});
   for (const RankPlan& rank : plan.ranks) {
-    const BerthSpec* berth = rank.berth ? &plan.berths[*rank.berth] : nullptr;
-    const bool has_address = berth != nullptr && !berth->addresses.empty();
-    table.add({std::to_string(rank.rank), berth == nullptr ? "" : berth->id, berth == nullptr ? "" : berth->interface,
-               has_address ? to_string(berth->addresses.front()) : "", to_string(rank.cpus),
-               rank.numa_node ? std::to_string(*rank.numa_node) : "", rank.reason});
+    std::vector<std::string> row{std::to_string(rank.rank),
+                                 "",
+                                 "",
+                                 "",
+                                 to_string(rank.cpus),
+                                 rank.numa_node ? std::to_string(*rank.numa_node) : "",
+                                 rank.reason};
+    for (const std::size_t position : berths_of(plan, rank)) {
+      const BerthSpec& berth = plan.berths[position];
+      if (position != *rank.berth) table.add(std::exchange(row, std::vector<std::string>(row.size())));
+      row[1] = berth.id;
+      row[2] = berth.interface;
+      row[3] = berth.addresses.empty() ? "" : to_string(berth.addresses.front());
+    }
+    table.add(std::move(row));
   }
   fmt::print("{}", table.render());
   Table rejected({"NOT TAKEN", "WHY"});

@@ -26,7 +26,7 @@ void print_alternatives(const PlacementProblem& problem, const std::vector<std::
     for (const Alternative& other : alternatives[rank]) {
       const std::string swap =
           other.swap_with ? fmt::format(", changing places with local rank {}", *other.swap_with) : "";
-      table.add({std::to_string(rank), devices[placement.choices[rank].devices.front()], devices[other.device],
+      table.add({std::to_string(rank), devices[other.instead_of], devices[other.device],
                  problem.devices[other.device].port, to_string(other) + swap});
     }
   }

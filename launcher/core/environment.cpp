@@ -16,7 +16,8 @@ using Environment = std::map<std::string, std::string>;
 /// A variable that makes one library use the device.
 struct DeviceVariable {
   std::string_view name;
-  std::string_view value;        ///< with placeholders; a row whose placeholder has no value here is left out
+  std::string_view value;        ///< with placeholders (where it takes no list: the first device's alone); a row whose
+                                 ///< placeholder has no value here is left out
   std::string_view excluded_by;  ///< a variable that must not be set together with this one
   // Of rows with one name the first counts that has a value.
 };
@@ -25,26 +26,48 @@ struct DeviceVariable {
 constexpr std::array kDeviceVariables = {
     DeviceVariable{"FI_SOCKETS_IFACE", "{interface}", ""},
     DeviceVariable{"FI_TCP_IFACE", "{interface}", ""},
-    DeviceVariable{"GLOO_SOCKET_IFNAME", "{interface}", ""},
+    DeviceVariable{"GLOO_SOCKET_IFNAME", "{interfaces}", ""},
     DeviceVariable{"MPIR_CVAR_NEMESIS_TCP_NETWORK_IFACE", "{interface}", ""},
     DeviceVariable{"NCCL_IB_GID_INDEX", "{gid_index}", ""},
-    DeviceVariable{"NCCL_SOCKET_IFNAME", "={interface}", ""},
-    DeviceVariable{"OMPI_MCA_btl_tcp_if_include", "{interface}", "OMPI_MCA_btl_tcp_if_exclude"},
+    DeviceVariable{"NCCL_SOCKET_IFNAME", "={interfaces}", ""},
+    DeviceVariable{"OMPI_MCA_btl_tcp_if_include", "{interfaces}", "OMPI_MCA_btl_tcp_if_exclude"},
     DeviceVariable{"TP_SOCKET_IFNAME", "{interface}", ""},
     DeviceVariable{"UCX_IB_GID_INDEX", "{gid_index}", ""},
-    DeviceVariable{"UCX_NET_DEVICES", "{rdma},{interface}", ""},
+    DeviceVariable{"UCX_NET_DEVICES", "{rdma},{interfaces}", ""},
     DeviceVariable{"UCX_NET_DEVICES", "{rdma}", ""},
-    DeviceVariable{"UCX_NET_DEVICES", "{interface}", ""},
+    DeviceVariable{"UCX_NET_DEVICES", "{interfaces}", ""},
 };
 
-std::string gid_index(const RdmaGrant* rdma) {
-  return rdma && rdma->gid_index ? fmt::format("{}", *rdma->gid_index) : std::string();
+/// What `text` says of each item, where it says anything, with commas.
+template <typename Item, typename Text>
+std::string join(const std::vector<Item>& items, const Text& text) {
+  std::string joined;
+  for (const Item& item : items)
+    if (const std::string one = text(item); !one.empty()) joined += (joined.empty() ? "" : ",") + one;
+  return joined;
 }
 
-/// `text` with every placeholder replaced; nullopt if one has no value on `berth`.
-std::optional<std::string> fill(std::string_view text, const BerthSpec& berth, const RdmaGrant* rdma) {
-  const std::array<std::pair<std::string_view, std::string>, 3> values = {
-      {{"{interface}", berth.interface}, {"{rdma}", rdma ? port_name(*rdma) : ""}, {"{gid_index}", gid_index(rdma)}}};
+std::string join_interfaces(const std::vector<BerthSpec>& berths) {
+  return join(berths, [](const BerthSpec& berth) { return berth.interface; });
+}
+
+std::string gid_index(const RdmaGrant& rdma) { return rdma.gid_index ? fmt::format("{}", *rdma.gid_index) : ""; }
+
+/// Libraries take one number for all devices: there is none where they differ.
+std::string common_gid_index(const std::vector<RdmaGrant>& rdma) {
+  const bool is_common =
+      std::ranges::all_of(rdma, [&](const RdmaGrant& grant) { return grant.gid_index == rdma.front().gid_index; });
+  return rdma.empty() || !is_common ? std::string{} : gid_index(rdma.front());
+}
+
+/// `text` with every placeholder replaced; nullopt if one has no value on `berths`.
+std::optional<std::string> fill(std::string_view text, const std::vector<BerthSpec>& berths,
+                                const std::vector<RdmaGrant>& rdma) {
+  const std::array<std::pair<std::string_view, std::string>, 4> values = {
+      {{"{interface}", berths.empty() ? "" : berths.front().interface},
+       {"{interfaces}", join_interfaces(berths)},
+       {"{rdma}", join(rdma, port_name)},
+       {"{gid_index}", common_gid_index(rdma)}}};
   std::string filled(text);
   for (const auto& [placeholder, value] : values) {
     const std::size_t position = filled.find(placeholder);
@@ -88,6 +111,12 @@ void apply_change(Environment& environment, const EnvironmentChange& change) {
   }
 }
 
+std::vector<BerthSpec> specs_of(const NodePlan& plan, const RankPlan& rank) {
+  std::vector<BerthSpec> berths;
+  for (const std::size_t berth : berths_of(plan, rank)) berths.push_back(plan.berths.at(berth));
+  return berths;
+}
+
 bool mentions(const std::vector<EnvironmentChange>& changes, std::string_view name) {
   return std::any_of(changes.begin(), changes.end(), [&](const EnvironmentChange& change) {
     return change.name == name && change.action != EnvironmentChange::Action::unset;
@@ -103,47 +132,49 @@ std::string_view excluding_variable(std::string_view name) {
 
 }  // namespace
 
-std::vector<EnvironmentChange> device_environment(const BerthSpec& berth, const RdmaGrant* rdma) {
+std::vector<EnvironmentChange> device_environment(const std::vector<BerthSpec>& berths,
+                                                  const std::vector<RdmaGrant>& rdma) {
   std::vector<EnvironmentChange> changes;
   for (const DeviceVariable& row : kDeviceVariables) {
     if (mentions(changes, row.name)) continue;
-    if (auto value = fill(row.value, berth, rdma)) {
+    if (auto value = fill(row.value, berths, rdma)) {
       changes.push_back({EnvironmentChange::Action::set, std::string(row.name), std::move(*value)});
     }
   }
   return changes;
 }
 
-std::vector<EnvironmentChange> fact_environment(const NodePlan& plan, const RankPlan& rank, const RdmaGrant* rdma) {
-  const BerthSpec none;
-  const BerthSpec& berth = rank.berth ? plan.berths.at(*rank.berth) : none;
-  std::string addresses;
-  for (const IpPrefix& address : berth.addresses) {
-    addresses += (addresses.empty() ? "" : ",") + address_to_string(address);
-  }
+std::vector<EnvironmentChange> fact_environment(const NodePlan& plan, const RankPlan& rank,
+                                                const std::vector<RdmaGrant>& rdma) {
+  const std::vector<BerthSpec> berths = specs_of(plan, rank);
+  const auto addresses_of = [](const BerthSpec& berth) {
+    std::string addresses;
+    for (const IpPrefix& address : berth.addresses)
+      addresses += (addresses.empty() ? "" : ",") + address_to_string(address);
+    return addresses;
+  };
   const auto set = [](std::string name, std::string value) {
     return EnvironmentChange{EnvironmentChange::Action::set, std::move(name), std::move(value)};
   };
   return {
-      set("BERTH_ADDRESS", std::move(addresses)),
+      set("BERTH_ADDRESS", join(berths, addresses_of)),
       set("BERTH_CPUS", to_string(rank.cpus)),
-      set("BERTH_DEVICE", berth.id),
-      set("BERTH_INTERFACE", berth.interface),
+      set("BERTH_DEVICE", join(berths, [](const BerthSpec& berth) { return berth.id; })),
+      set("BERTH_INTERFACE", join_interfaces(berths)),
       set("BERTH_NUMA_NODE", rank.numa_node ? fmt::format("{}", *rank.numa_node) : ""),
       set("BERTH_POOL", plan.pool),
       set("BERTH_RANK", fmt::format("{}", rank.rank)),
-      set("BERTH_RDMA_DEVICE", rdma ? rdma->device : ""),
-      set("BERTH_RDMA_GID_INDEX", gid_index(rdma)),
+      set("BERTH_RDMA_DEVICE", join(rdma, [](const RdmaGrant& grant) { return grant.device; })),
+      set("BERTH_RDMA_GID_INDEX", join(rdma, gid_index)),
   };
 }
 
 RankEnvironment make_rank_environment(const NodePlan& plan, const RankPlan& rank, const Policy& policy,
-                                      const Request& request, const RdmaGrant* rdma) {
-  return {
-      .defaults = rank.berth ? device_environment(plan.berths.at(*rank.berth), rdma) : std::vector<EnvironmentChange>{},
-      .facts = fact_environment(plan, rank, rdma),
-      .site = policy.environment,
-      .user = request.environment};
+                                      const Request& request, const std::vector<RdmaGrant>& rdma) {
+  return {.defaults = rank.berth ? device_environment(specs_of(plan, rank), rdma) : std::vector<EnvironmentChange>{},
+          .facts = fact_environment(plan, rank, rdma),
+          .site = policy.environment,
+          .user = request.environment};
 }
 
 std::vector<EnvironmentChange> resolve_environment(const Environment& current, const RankEnvironment& rank) {

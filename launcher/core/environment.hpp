@@ -11,15 +11,18 @@
 
 namespace berth {
 
-/// The variables that make MPI, UCX, libfabric, NCCL and friends use the device of `berth` and no other, by the one
+/// The variables that make MPI, UCX, libfabric, NCCL and friends use the devices of `berths` and no other, by the one
 /// table in environment.cpp (docs/environment.md shows it). They are defaults: a variable that the user set wins.
-/// `rdma`: the berth's RDMA device; null if it has none, or nobody has looked yet.
-std::vector<EnvironmentChange> device_environment(const BerthSpec& berth, const RdmaGrant* rdma = nullptr);
+/// `berths`: all of one rank, its first device first. `rdma`: their RDMA devices; empty if they have none, or nobody
+/// has looked yet.
+std::vector<EnvironmentChange> device_environment(const std::vector<BerthSpec>& berths,
+                                                  const std::vector<RdmaGrant>& rdma = {});
 
 /// Facts about the berth for programs and scripts: BERTH_DEVICE, BERTH_INTERFACE, BERTH_ADDRESS, BERTH_POOL,
-/// BERTH_CPUS, BERTH_NUMA_NODE, BERTH_RANK, BERTH_RDMA_DEVICE, BERTH_RDMA_GID_INDEX. Always set.
+/// BERTH_CPUS, BERTH_NUMA_NODE, BERTH_RANK, BERTH_RDMA_DEVICE, BERTH_RDMA_GID_INDEX. Always set; lists with commas
+/// where the rank has several devices.
 std::vector<EnvironmentChange> fact_environment(const NodePlan& plan, const RankPlan& rank,
-                                                const RdmaGrant* rdma = nullptr);
+                                                const std::vector<RdmaGrant>& rdma = {});
 
 /// The changes for one rank, in the order in which they are applied.
 struct RankEnvironment {
@@ -29,7 +32,7 @@ struct RankEnvironment {
   std::vector<EnvironmentChange> user;      ///< the request's
 };
 RankEnvironment make_rank_environment(const NodePlan& plan, const RankPlan& rank, const Policy& policy,
-                                      const Request& request, const RdmaGrant* rdma = nullptr);
+                                      const Request& request, const std::vector<RdmaGrant>& rdma = {});
 
 /// Returns the changes that turn `current` into the rank's environment, with prepend and append already resolved: only
 /// `set` and `unset` remain.

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstddef>
 #include <map>
 
@@ -15,6 +16,11 @@ namespace berth {
 namespace {
 
 std::string ranks_text(std::size_t ranks) { return fmt::format("{} rank{}", ranks, ranks == 1 ? "" : "s"); }
+
+/// "a device", "2 devices".
+std::string own_devices_text(const Request& request) {
+  return request.devices == 1 ? "a device" : fmt::format("{} devices", request.devices);
+}
 
 std::string devices_text(std::size_t devices) { return fmt::format("{} device{}", devices, devices == 1 ? "" : "s"); }
 
@@ -127,21 +133,24 @@ std::optional<std::string> other_pool(const PlanInput& input, const std::string&
     fixes.push_back(fmt::format("wait for {} (--rdma-wait=SECONDS)", job));
   }
   if (const auto other = other_pool(input, pool.name, needed)) fixes.push_back("use --rdma-pool=" + *other);
-  if (!input.request.share && free > 0) fixes.emplace_back("let ranks share devices (--rdma-share)");
+  if (!input.request.share && input.request.devices == 1 && free > 0)
+    fixes.emplace_back("let ranks share devices (--rdma-share)");
   if (fixes.empty()) fixes.emplace_back("see `berth devices -v` for the reasons");
 
   const std::size_t ranks = input.ranks.size();
-  const std::string what = ranks == 1    ? fmt::format("rank {} a device", input.ranks.front().rank)
-                           : needed == 1 ? ranks_text(ranks) + " a device"
-                                         : ranks_text(ranks) + " a device each";
+  const std::string devices = own_devices_text(input.request);
+  const std::string what = ranks == 1    ? fmt::format("rank {} {}", input.ranks.front().rank, devices)
+                           : needed == 1 ? fmt::format("{} {}", ranks_text(ranks), devices)
+                                         : fmt::format("{} {} each", ranks_text(ranks), devices);
   throw Error(waiting_helps ? ErrorCode::busy : ErrorCode::host,
               fmt::format("cannot give {} from pool \"{}\"", what, pool.name), why,
               fmt::format("{}", fmt::join(fixes, ", or ")));
 }
 
 PlacementProblem make_problem(const Topology& topology, std::vector<CpuSet> allowed,
-                              const std::vector<const Candidate*>& devices, Shortage shortage, PlacementOrder order) {
-  PlacementProblem problem{topology, {}, {}, shortage, order};
+                              const std::vector<const Candidate*>& devices, Shortage shortage, PlacementOrder order,
+                              std::size_t devices_per_rank = 1) {
+  PlacementProblem problem{topology, {}, {}, shortage, order, devices_per_rank};
   for (CpuSet& cpus : allowed) problem.ranks.push_back({std::move(cpus), {}});
   for (const Candidate* device : devices) {
     problem.devices.push_back({device->port, device->card,
@@ -184,6 +193,23 @@ Shortage choose_shortage(const PlanInput& input, const Pool& pool) {
   return shared ? Shortage::share : pool.shortage;
 }
 
+/// Several devices are one rank's own, all in its netns.
+void check_devices(const Request& request) {
+  if (request.devices == 1) return;
+  const std::string what = fmt::format("cannot give each rank {}", own_devices_text(request));
+  if (request.share)
+    throw Error(ErrorCode::usage, what, "only ranks with one device can share it", "leave out --rdma-share");
+  if (request.net != NetScope::rank)
+    throw Error(ErrorCode::usage, what,
+                fmt::format("with --rdma-net={} ranks have no network namespace of their own", to_string(request.net)),
+                "leave out --rdma-net");
+}
+
+/// How many devices the ranks need at least.
+std::size_t needed_devices(const PlanInput& input, const Pool& pool) {
+  return choose_shortage(input, pool) == Shortage::fail ? input.ranks.size() * input.request.devices : 1;
+}
+
 /// Those of `candidates` that Slurm gave the job, where Slurm counts the devices of the pool. A job that asked for none
 /// is refused, because Slurm would give its devices to others.
 std::vector<Candidate> choose_given(const PlanInput& input, const Pool& pool,
@@ -192,8 +218,8 @@ std::vector<Candidate> choose_given(const PlanInput& input, const Pool& pool,
   const std::vector<GresGrant> none;
   const std::vector<GresGrant>& grants = input.gres ? *input.gres : none;
   const auto grant = std::ranges::find(grants, pool.gres, &GresGrant::name);
-  const std::string what =
-      fmt::format("cannot give {} a device from pool \"{}\"", ranks_text(input.ranks.size()), pool.name);
+  const std::string what = fmt::format("cannot give {} {} from pool \"{}\"", ranks_text(input.ranks.size()),
+                                       own_devices_text(input.request), pool.name);
   if (grant == grants.end() || grant->count == 0) {
     throw Error(
         ErrorCode::usage, what,
@@ -217,12 +243,12 @@ std::vector<Candidate> choose_given(const PlanInput& input, const Pool& pool,
     }
     given.push_back(candidates[index]);
   }
-  if (choose_shortage(input, pool) == Shortage::fail && given.size() < input.ranks.size()) {
+  if (given.size() < needed_devices(input, pool)) {
     throw Error(ErrorCode::usage, what,
                 fmt::format("Slurm gave the job {} of \"{}\" on {}", devices_text(given.size()), pool.gres,
                             input.inventory.host),
-                fmt::format("submit the job with --gres={}:{}, or let ranks share devices (--rdma-share)", pool.gres,
-                            input.ranks.size()));
+                fmt::format("submit the job with --gres={}:{}{}", pool.gres, needed_devices(input, pool),
+                            input.request.devices == 1 ? ", or let ranks share devices (--rdma-share)" : ""));
   }
   return given;
 }
@@ -247,13 +273,14 @@ std::vector<const Candidate*> choose_devices(const PlanInput& input, const PoolG
                                              const std::vector<CpuSet>& allowed) {
   if (candidates.empty()) throw_no_device(*grant.pool, input.inventory);
   const bool one_for_all = input.request.net == NetScope::node;
-  const std::size_t needed = choose_shortage(input, *grant.pool) == Shortage::fail ? input.ranks.size() : 1;
+  const std::size_t needed = needed_devices(input, *grant.pool);
   const std::size_t held = count_held(input, candidates);
   const std::size_t allowance =
       grant.max_devices ? *grant.max_devices - std::min<std::size_t>(held, *grant.max_devices) : candidates.size();
   if (grant.max_devices && allowance < needed) {
     throw Error(ErrorCode::policy,
-                fmt::format("cannot give {} a device each from pool \"{}\"", ranks_text(needed), grant.pool->name),
+                fmt::format("cannot give {} {} each from pool \"{}\"", ranks_text(needed == 1 ? 1 : input.ranks.size()),
+                            own_devices_text(input.request), grant.pool->name),
                 fmt::format("the rule that allows it to {} gives a job at most {} per node (max_devices){}",
                             input.caller.user, devices_text(*grant.max_devices),
                             held > 0 ? fmt::format(", and other steps of this job hold {}", held) : ""),
@@ -268,8 +295,25 @@ std::vector<const Candidate*> choose_devices(const PlanInput& input, const PoolG
   if (free.size() < needed) throw_too_few(input, *grant.pool, candidates, needed);
 
   const std::size_t limit = one_for_all ? 1 : std::min(allowance, free.size());
-  const bool limit_matters = limit < std::min(free.size(), input.ranks.size()) || (one_for_all && free.size() > 1);
+  const std::size_t wanted = input.ranks.size() * input.request.devices;
+  const bool limit_matters = limit < std::min(free.size(), wanted) || (one_for_all && free.size() > 1);
   return limit_matters ? choose_subset(input.inventory.topology, allowed, free, limit, grant.pool->order) : free;
+}
+
+/// The `number`-th further device of a rank: it has the name of the first with another number ("rdma1"), and leaves the
+/// default routes to that. It does not stay parked, because what ranks of one device lease is parked alone.
+BerthSpec make_joining(BerthSpec berth, const std::string& first, std::size_t number) {
+  berth.joins = first;
+  berth.park = Park::never;
+  berth.gateways.clear();
+  if (berth.interface.empty()) return berth;
+  constexpr std::size_t kLongestName = 15;
+  const std::size_t digits = berth.interface.find_last_not_of("0123456789") + 1;
+  std::uint64_t first_number = 0;
+  std::from_chars(berth.interface.data() + digits, berth.interface.data() + berth.interface.size(), first_number);
+  const std::string suffix = fmt::format("{}", first_number + number);
+  berth.interface = berth.interface.substr(0, std::min(digits, kLongestName - suffix.size())) + suffix;
+  return berth;
 }
 
 RankPlan make_rank(const PlanInput& input, std::size_t local_rank, const CpuSet& cpus, const CpuSet& allowed, Pin pin) {
@@ -290,6 +334,7 @@ SolvedPlan solve_plan(const PlanInput& input) {
   plan.host = input.inventory.host;
   plan.pin = input.request.pin.value_or(input.policy.pin);
   const std::vector<CpuSet> allowed = usable_cpus(input);
+  check_devices(input.request);
 
   if (input.request.net == NetScope::host) {
     const std::vector<CpuSet> cpus = choose_cpus(topology, allowed);
@@ -305,7 +350,8 @@ SolvedPlan solve_plan(const PlanInput& input) {
   const std::vector<Candidate> candidates = make_candidates(*grant.pool, input.inventory);
   const std::vector<Candidate> given = choose_named(input, *grant.pool, choose_given(input, *grant.pool, candidates));
   const std::vector<const Candidate*> devices = choose_devices(input, grant, given, allowed);
-  solved.problem = make_problem(topology, allowed, devices, choose_shortage(input, *grant.pool), grant.pool->order);
+  solved.problem = make_problem(topology, allowed, devices, choose_shortage(input, *grant.pool), grant.pool->order,
+                                input.request.devices);
   for (const Candidate* device : devices) solved.devices.push_back(device->berth.id);
   auto placement = choose_placement(solved.problem);
   if (!placement) throw_too_few(input, *grant.pool, given, input.ranks.size());
@@ -320,8 +366,12 @@ SolvedPlan solve_plan(const PlanInput& input) {
       continue;
     }
     const auto [position, is_new] = berth_of_device.emplace(choice.devices.front(), plan.berths.size());
-    if (is_new) plan.berths.push_back(devices[choice.devices.front()]->berth);
     plan.ranks.back().berth = position->second;
+    if (!is_new) continue;
+    plan.berths.push_back(devices[choice.devices.front()]->berth);
+    const std::string first = plan.berths.back().id;
+    for (std::size_t number = 1; number < choice.devices.size(); ++number)
+      plan.berths.push_back(make_joining(devices[choice.devices[number]]->berth, first, number));
   }
   for (const Candidate& candidate : candidates) {
     const bool taken = std::any_of(plan.berths.begin(), plan.berths.end(),
@@ -341,6 +391,17 @@ SolvedPlan solve_plan(const PlanInput& input) {
 bool is_named(const Candidate& candidate, std::string_view device) {
   const auto pci = parse_pci_address(device);
   return candidate.berth.id == device || (pci && candidate.berth.pci == pci);
+}
+
+const std::string& netns_owner(const BerthSpec& berth) { return berth.joins.empty() ? berth.id : berth.joins; }
+
+std::vector<std::size_t> berths_of(const NodePlan& plan, const RankPlan& rank) {
+  std::vector<std::size_t> berths;
+  if (!rank.berth) return berths;
+  berths.push_back(*rank.berth);
+  for (std::size_t berth = 0; berth < plan.berths.size(); ++berth)
+    if (plan.berths[berth].joins == plan.berths[*rank.berth].id) berths.push_back(berth);
+  return berths;
 }
 
 NodePlan make_plan(const PlanInput& input) { return solve_plan(input).plan; }

@@ -40,6 +40,7 @@ struct BerthSpec {
   std::string parent;             ///< netdev name of the PF or of the macvlan's parent; host: name of the RDMA device
   std::optional<PciAddress> pci;  ///< the VF
   unsigned index = 0;             ///< device index in the pool on this node: what addresses are made from
+  std::string joins = {};         ///< a rank's further device: the id of its first, whose netns this one is moved into
   std::string interface;          ///< name inside the berth; empty for PoolKind::host, which has no netns either
   Park park = Park::first_use;
   bool inherit_addresses = false;
@@ -52,6 +53,9 @@ struct BerthSpec {
   bool operator==(const BerthSpec&) const = default;
 };
 
+/// The id of the berth in whose netns the device is.
+const std::string& netns_owner(const BerthSpec& berth);
+
 /// Why a device of the pool was not taken.
 struct Rejection {
   std::string device_id;
@@ -62,7 +66,7 @@ struct Rejection {
 struct RankPlan {
   unsigned rank = 0;
   unsigned local_rank = 0;
-  std::optional<std::size_t> berth;   ///< index into NodePlan::berths; empty: host network
+  std::optional<std::size_t> berth;   ///< index into NodePlan::berths, see berths_of(); empty: host network
   CpuSet cpus;                        ///< what the rank is pinned to (with Pin::off: what it was allowed)
   std::optional<unsigned> numa_node;  ///< of the CPUs; empty if they span several
   std::string reason;
@@ -78,6 +82,9 @@ struct NodePlan {
   std::vector<Rejection> rejected;
   bool operator==(const NodePlan&) const = default;
 };
+
+/// Positions in `plan.berths` of all devices of the rank: its berth, then those that join it.
+std::vector<std::size_t> berths_of(const NodePlan& plan, const RankPlan& rank);
 
 /// Every device that `pool` has on this node, free or not, with what makes it unusable (empty: usable and free).
 struct Candidate {

@@ -12,7 +12,7 @@
 namespace berth {
 namespace {
 
-/// The device of each rank; empty: none.
+/// The device of each slot; empty: none. A rank has as many slots, one after the other, as it is to have devices.
 using Devices = std::vector<std::optional<std::size_t>>;
 
 /// How far a device is from a rank; smaller is better.
@@ -21,15 +21,18 @@ using Farness = std::tuple<PciPath, Nearness, std::uint64_t>;
 class Policies {
  public:
   Policies(const PlacementProblem& problem, const Placement& best)
-      : problem_(problem), best_(best), ranks_(best.choices.size()), locality_(problem.topology) {
+      : problem_(problem),
+        best_(best),
+        slots_(best.choices.size() * problem.devices_per_rank),
+        locality_(problem.topology) {
     for (const PlacementDevice& device : problem.devices) places_.push_back(locality_.locate(device.local_cpus));
   }
 
   [[nodiscard]] Devices block() const {
     const std::size_t devices = problem_.devices.size();
     Devices chosen;
-    for (std::size_t rank = 0; rank < ranks_; ++rank)
-      chosen.emplace_back(ranks_ >= devices ? rank * devices / ranks_ : rank);
+    for (std::size_t slot = 0; slot < slots_; ++slot)
+      chosen.emplace_back(slots_ >= devices ? slot * devices / slots_ : slot);
     return chosen;
   }
 
@@ -42,9 +45,9 @@ class Policies {
       ports[port->second].push_back(device);
     }
     Devices chosen;
-    for (std::size_t rank = 0; rank < ranks_; ++rank) {
-      const auto& port = ports[rank % ports.size()];
-      chosen.emplace_back(port[rank / ports.size() % port.size()]);
+    for (std::size_t slot = 0; slot < slots_; ++slot) {
+      const auto& port = ports[slot % ports.size()];
+      chosen.emplace_back(port[slot / ports.size() % port.size()]);
     }
     return chosen;
   }
@@ -52,8 +55,8 @@ class Policies {
   [[nodiscard]] Devices numa() const {
     std::map<std::vector<std::size_t>, std::size_t> turns;
     Devices chosen;
-    for (std::size_t rank = 0; rank < ranks_; ++rank) {
-      const std::vector<std::size_t> near = nearest(rank);
+    for (std::size_t slot = 0; slot < slots_; ++slot) {
+      const std::vector<std::size_t> near = nearest(slot);
       chosen.emplace_back(near[turns[near]++ % near.size()]);
     }
     return chosen;
@@ -62,11 +65,11 @@ class Policies {
   [[nodiscard]] Devices first_free() const {
     std::vector<std::size_t> load(problem_.devices.size(), 0);
     Devices chosen;
-    for (std::size_t rank = 0; rank < ranks_; ++rank) {
+    for (std::size_t slot = 0; slot < slots_; ++slot) {
       std::optional<std::size_t> taken;
       for (std::size_t device = 0; device < load.size(); ++device) {
         if (load[device] >= problem_.devices[device].capacity) continue;
-        if (!taken || farness(rank, device) < farness(rank, *taken)) taken = device;
+        if (!taken || farness(slot, device) < farness(slot, *taken)) taken = device;
       }
       if (taken) ++load[*taken];
       chosen.push_back(taken);
@@ -75,18 +78,19 @@ class Policies {
   }
 
  private:
-  [[nodiscard]] Farness farness(std::size_t rank, std::size_t device) const {
+  [[nodiscard]] Farness farness(std::size_t slot, std::size_t device) const {
+    const std::size_t rank = slot / problem_.devices_per_rank;
     const auto& gpu = problem_.ranks[rank].gpu;
     const CpuSet& cpus = best_.choices[rank].cpus;
     return {gpu ? locality_.path(*gpu, problem_.devices[device].location) : PciPath::one_switch,
             locality_.nearness(cpus, places_[device]), locality_.distance(cpus, places_[device])};
   }
 
-  [[nodiscard]] std::vector<std::size_t> nearest(std::size_t rank) const {
+  [[nodiscard]] std::vector<std::size_t> nearest(std::size_t slot) const {
     std::vector<std::size_t> near;
     std::optional<Farness> least;
     for (std::size_t device = 0; device < problem_.devices.size(); ++device) {
-      const Farness far = farness(rank, device);
+      const Farness far = farness(slot, device);
       if (least && far > *least) continue;
       if (!least || far < *least) near.clear();
       least = far;
@@ -97,7 +101,7 @@ class Policies {
 
   const PlacementProblem& problem_;
   const Placement& best_;
-  std::size_t ranks_;
+  std::size_t slots_;
   Locality locality_;
   std::vector<Locality::Device> places_;
 };
@@ -134,10 +138,9 @@ std::vector<ComparedPlacement> compare_placements(const PlacementProblem& proble
   const Policies policies(problem, best);
   const auto add = [&](std::string_view policy, std::string_view meaning, const Devices& devices) {
     std::vector<PlacementChoice> choices = best.choices;
-    for (std::size_t rank = 0; rank < choices.size(); ++rank) {
-      choices[rank].devices.clear();
-      if (devices[rank]) choices[rank].devices.push_back(*devices[rank]);
-    }
+    for (PlacementChoice& choice : choices) choice.devices.clear();
+    for (std::size_t slot = 0; slot < devices.size(); ++slot)
+      if (devices[slot]) choices[slot / problem.devices_per_rank].devices.push_back(*devices[slot]);
     compared.push_back(measure(problem, policy, meaning, std::move(choices)));
   };
   add("block", "one device after the other", policies.block());
@@ -151,9 +154,13 @@ nlohmann::json to_json_value(const std::vector<ComparedPlacement>& compared, con
   nlohmann::json array = nlohmann::json::array();
   for (const ComparedPlacement& one : compared) {
     nlohmann::json assignment = nlohmann::json::array();
-    for (const PlacementChoice& choice : one.choices)
-      assignment.push_back(choice.devices.empty() ? nlohmann::json(nullptr)
-                                                  : nlohmann::json(devices[choice.devices[0]]));
+    for (const PlacementChoice& choice : one.choices) {
+      std::vector<std::string> ids;
+      for (const std::size_t device : choice.devices) ids.push_back(devices[device]);
+      assignment.push_back(ids.empty()       ? nlohmann::json(nullptr)
+                           : ids.size() == 1 ? nlohmann::json(ids[0])
+                                             : nlohmann::json(ids));
+    }
     array.push_back({{"policy", one.policy},
                      {"remote", one.remote},
                      {"worst_port", one.worst_port},

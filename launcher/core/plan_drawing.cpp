@@ -160,7 +160,7 @@ class MachineLayout {
       for (std::size_t rank = 0; rank < starts_.size(); ++rank) {
         const auto cpu = plan_.ranks[rank].cpus.first();
         if (starts_[rank] || !plan_.ranks[rank].berth || !cpu || !part.cores[index].contains(*cpu)) continue;
-        starts_[rank] = DrawnLine{rank, LineKind::unknown, core.box.x, core.box.bottom(), 0, 0, 0, 0};
+        starts_[rank] = DrawnLine{rank, 0, LineKind::unknown, core.box.x, core.box.bottom(), 0, 0, 0, 0};
         starting.push_back(rank);
       }
       x = core.box.right() + kCoreGap;
@@ -260,6 +260,7 @@ class Wiring {
         const std::size_t rank = device.ranks[static_cast<std::size_t>(index)];
         if (!starts_[rank]) continue;
         DrawnLine line = *starts_[rank];
+        line.berth = device.berth;
         line.kind = line_kind(locality_, plan_.ranks[rank].cpus, pci.near);
         line.edge_x = drawing_.machine.right();
         line.end_x = device.box.x;
@@ -305,8 +306,9 @@ Drawing make_drawing(const Inventory& inventory, const std::vector<PciFunction>&
   place_all(pci_x);
   Wiring wiring(drawing, topology, plan, layout.starts());
   for (const DrawnPci& pci : drawing.pci) wiring.add(pci);
-  std::sort(drawing.lines.begin(), drawing.lines.end(),
-            [](const DrawnLine& a, const DrawnLine& b) { return a.rank < b.rank; });
+  std::sort(drawing.lines.begin(), drawing.lines.end(), [](const DrawnLine& a, const DrawnLine& b) {
+    return std::pair(a.rank, a.berth) < std::pair(b.rank, b.berth);
+  });
   drawing.legend_y = bottom + kPadding;
   drawing.width = std::max(pci_x + kPciWidth + kMargin, kLeastWidth);
   drawing.height = drawing.legend_y + kLegendHeight;

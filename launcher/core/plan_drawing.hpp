@@ -57,6 +57,7 @@ struct DrawnDevice {
   State state = State::other;
   std::string label;
   std::string title;
+  std::size_t berth = 0;           ///< position in NodePlan::berths, if it is taken
   std::vector<std::size_t> ranks;  ///< positions in NodePlan::ranks
 };
 
@@ -77,7 +78,8 @@ enum class LineKind { local, package, remote, unknown };
 
 /// From a core down to its lane, right to the machine's edge, and over to the device.
 struct DrawnLine {
-  std::size_t rank = 0;  ///< position in NodePlan::ranks
+  std::size_t rank = 0;   ///< position in NodePlan::ranks
+  std::size_t berth = 0;  ///< position in NodePlan::berths
   LineKind kind = LineKind::unknown;
   int start_x = 0;
   int start_y = 0;

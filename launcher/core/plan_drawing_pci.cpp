@@ -51,8 +51,9 @@ DrawnDevice make_taken(const NodePlan& plan, std::size_t berth) {
   const BerthSpec& spec = plan.berths[berth];
   DrawnDevice device;
   device.state = DrawnDevice::State::taken;
+  device.berth = berth;
   for (std::size_t rank = 0; rank < plan.ranks.size(); ++rank)
-    if (plan.ranks[rank].berth == berth) device.ranks.push_back(rank);
+    if (std::ranges::count(berths_of(plan, plan.ranks[rank]), berth) > 0) device.ranks.push_back(rank);
   const std::string ranks = ranks_text(plan, device.ranks);
   device.label = join({spec.id, ranks});
   device.title = join({spec.id, "in the berth " + spec.interface, ranks,

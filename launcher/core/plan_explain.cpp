@@ -25,13 +25,14 @@ class Explorer {
     }
   }
 
-  /// Of a rank with one device.
   [[nodiscard]] std::vector<Alternative> explore(std::size_t rank) const {
-    const std::size_t own = port_of(placement_.choices[rank].devices.front());
+    const std::vector<std::size_t>& own = placement_.choices[rank].devices;
     std::vector<Alternative> alternatives;
-    for (std::size_t port = 0; port < ports_.size(); ++port) {
-      if (port == own) continue;
-      if (auto best = best_on(rank, port)) alternatives.push_back(*best);
+    for (const std::size_t device : own) {
+      for (std::size_t port = 0; port < ports_.size(); ++port) {
+        if (std::ranges::any_of(own, [&](std::size_t each) { return port_of(each) == port; })) continue;
+        if (auto best = best_on(rank, device, port)) alternatives.push_back(*best);
+      }
     }
     return alternatives;
   }
@@ -41,28 +42,29 @@ class Explorer {
     return port_numbers_.at(problem_.devices[device].port);
   }
 
-  [[nodiscard]] std::optional<Alternative> best_on(std::size_t rank, std::size_t port) const {
+  [[nodiscard]] std::optional<Alternative> best_on(std::size_t rank, std::size_t own, std::size_t port) const {
     for (const std::size_t device : ports_[port])
-      if (load_[device] < problem_.devices[device].capacity) return weigh(rank, device, std::nullopt).first;
+      if (load_[device] < problem_.devices[device].capacity) return weigh(rank, own, device, std::nullopt).first;
     std::optional<std::pair<Alternative, std::vector<double>>> best;
     for (std::size_t other = 0; other < placement_.choices.size(); ++other) {
-      const auto& devices = placement_.choices[other].devices;
-      if (devices.size() != 1 || port_of(devices.front()) != port) continue;
-      auto weighed = weigh(rank, devices.front(), other);
-      if (!best || weighed.second < best->second) best = std::move(weighed);
+      for (const std::size_t device : placement_.choices[other].devices) {
+        if (port_of(device) != port) continue;
+        auto weighed = weigh(rank, own, device, other);
+        if (!best || weighed.second < best->second) best = std::move(weighed);
+      }
     }
     if (!best) return std::nullopt;
     return best->first;
   }
 
   /// The alternative, and the values of all levels with it.
-  [[nodiscard]] std::pair<Alternative, std::vector<double>> weigh(std::size_t rank, std::size_t device,
+  [[nodiscard]] std::pair<Alternative, std::vector<double>> weigh(std::size_t rank, std::size_t own, std::size_t device,
                                                                   std::optional<std::size_t> swap_with) const {
     std::vector<PlacementChoice> choices = placement_.choices;
-    if (swap_with) choices[*swap_with].devices = choices[rank].devices;
-    choices[rank].devices = {device};
+    if (swap_with) std::ranges::replace(choices[*swap_with].devices, device, own);
+    std::ranges::replace(choices[rank].devices, own, device);
     const std::vector<PlacementLevel> objective = measure_placement(problem_, choices);
-    Alternative alternative{device, swap_with, {}, 0, 0};
+    Alternative alternative{device, own, swap_with, {}, 0, 0};
     std::vector<double> values;
     for (std::size_t level = 0; level < objective.size(); ++level) {
       const double before = placement_.objective[level].value;
@@ -88,10 +90,7 @@ class Explorer {
 std::vector<std::vector<Alternative>> find_alternatives(const PlacementProblem& problem, const Placement& placement) {
   const Explorer explorer(problem, placement);
   std::vector<std::vector<Alternative>> alternatives;
-  for (std::size_t rank = 0; rank < placement.choices.size(); ++rank) {
-    const bool has_one = placement.choices[rank].devices.size() == 1;
-    alternatives.push_back(has_one ? explorer.explore(rank) : std::vector<Alternative>{});
-  }
+  for (std::size_t rank = 0; rank < placement.choices.size(); ++rank) alternatives.push_back(explorer.explore(rank));
   return alternatives;
 }
 
@@ -110,6 +109,7 @@ nlohmann::json make_explanation(const PlacementProblem& problem, const std::vect
     json others = json::array();
     for (const Alternative& other : alternatives[rank]) {
       others.push_back({{"device", devices[other.device]},
+                        {"instead_of", devices[other.instead_of]},
                         {"port", problem.devices[other.device].port},
                         {"swap_with", other.swap_with ? json(*other.swap_with) : json(nullptr)},
                         {"level", other.level.empty() ? json(nullptr) : json(other.level)},

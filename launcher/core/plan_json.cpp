@@ -41,6 +41,7 @@ json to_json_value(const BerthSpec& berth) {
           {"parent", berth.parent},
           {"pci", optional_pci(berth.pci)},
           {"index", berth.index},
+          {"joins", berth.joins.empty() ? json(nullptr) : json(berth.joins)},
           {"interface", berth.interface},
           {"park", std::string(to_string(berth.park))},
           {"inherit_addresses", berth.inherit_addresses},

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <set>
 
 #include "launcher/core/error.hpp"
 #include "launcher/core/plan_drawing.hpp"
@@ -199,7 +200,7 @@ class Writer {
     const std::string_view colour = colour_of(line.rank).line;
     const RankPlan& rank = plan_.ranks[line.rank];
     open("line-group");
-    title(fmt::format("rank {}: CPUs {}, {}: {}", rank.rank, to_string(rank.cpus), plan_.berths[*rank.berth].id,
+    title(fmt::format("rank {}: CPUs {}, {}: {}", rank.rank, to_string(rank.cpus), plan_.berths[line.berth].id,
                       rank.reason));
     text_ += fmt::format("<path class=\"line {}\" style=\"stroke:{}\" d=\"M{} {}V{}H{}C{} {} {} {} {} {}\"/>\n",
                          class_of(line.kind), colour, line.start_x, line.start_y, line.lane_y, line.edge_x,
@@ -273,22 +274,25 @@ std::string heading(const NodePlan& plan) {
 std::string summary(const Drawing& drawing, const NodePlan& plan) {
   if (drawing.lines.empty()) return "no rank has a device";
   std::map<std::string, std::size_t> loads;
-  std::size_t remote = 0;
+  std::set<std::size_t> remote;
   for (const DrawnLine& line : drawing.lines) {
-    ++loads[plan.berths[*plan.ranks[line.rank].berth].parent];
-    if (line.kind == LineKind::remote) ++remote;
+    ++loads[plan.berths[line.berth].parent];
+    if (line.kind == LineKind::remote) remote.insert(line.rank);
   }
   std::size_t most = 0;
   for (const auto& [parent, load] : loads) most = std::max(most, load);
-  return fmt::format("{} remote from their device; the busiest port carries {}", count_text(remote, "rank"),
+  return fmt::format("{} remote from their device; the busiest port carries {}", count_text(remote.size(), "rank"),
                      count_text(most, "rank"));
 }
 
 std::string description(const NodePlan& plan) {
   std::string text;
   for (const RankPlan& rank : plan.ranks) {
+    std::string devices;
+    for (const std::size_t berth : berths_of(plan, rank))
+      devices += (devices.empty() ? "device " : ", device ") + plan.berths[berth].id;
     text += fmt::format("Rank {}: CPUs {}, {}, {}.\n", rank.rank, to_string(rank.cpus),
-                        rank.berth ? "device " + plan.berths[*rank.berth].id : "no device", rank.reason);
+                        devices.empty() ? "no device" : devices, rank.reason);
   }
   for (const Rejection& rejection : plan.rejected)
     text += fmt::format("Not taken: {}, {}.\n", rejection.device_id, rejection.reason);

@@ -128,6 +128,16 @@ unsigned parse_seconds(std::string_view name, std::string_view value) {
   return seconds;
 }
 
+unsigned parse_devices(std::string_view value) {
+  unsigned devices = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), devices);
+  if (error != std::errc{} || end != value.data() + value.size() || devices < 1 || devices > kMostDevicesPerRank) {
+    refuse("devices", value, fmt::format("it must be a whole number from 1 to {}", kMostDevicesPerRank),
+           "for example --rdma-devices=2");
+  }
+  return devices;
+}
+
 NetScope parse_net(std::string_view value) {
   for (const NetScope scope : {NetScope::rank, NetScope::node, NetScope::host}) {
     if (value == to_string(scope)) return scope;
@@ -226,6 +236,7 @@ const std::vector<OptionSpec>& option_specs() {
       {"workdir", "DIR", "start the ranks in this directory of the container (default: the job's own)"},
       {"pin", "off|cpus|cpus+mem", "bind each rank to CPUs, or CPUs and memory, next to its device"},
       {"net", "rank|node|host", "one network namespace per rank (default), one per node, or the host's own"},
+      {"devices", "N", "give each rank this many devices, on different cards where possible (default: 1)"},
       {"share", "", "let ranks share a device where there are fewer devices than ranks"},
       {"wait", "SECONDS", "wait this long for devices that other jobs hold (default: 0)"},
       {"verbose", "", "say what each rank gets, and why"},
@@ -274,6 +285,8 @@ void apply_option(Request& request, std::string_view name, std::string_view valu
     request.pin = pin;
   } else if (name == "net") {
     request.net = parse_net(value);
+  } else if (name == "devices") {
+    request.devices = parse_devices(value);
   } else if (name == "share") {
     request.share = parse_flag(name, value);
   } else if (name == "wait") {

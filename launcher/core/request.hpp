@@ -49,6 +49,9 @@ struct EnvironmentChange {
 /// The image of a request that wants devices, CPUs and network namespace only.
 constexpr std::string_view kNoImage = "none";
 
+/// Most devices that a rank can have: more than any node has ports.
+constexpr unsigned kMostDevicesPerRank = 32;
+
 struct Request {
   std::string image;  ///< path, or kNoImage; empty: Berth was not asked for
   std::string pool;   ///< empty: the first pool that the policy allows to this user
@@ -57,6 +60,7 @@ struct Request {
   std::string working_directory;  ///< absolute, inside the container; empty: the job's own
   std::optional<Pin> pin;         ///< empty: the policy's default
   NetScope net = NetScope::rank;
+  unsigned devices = 1;       ///< of each rank, of different cards where there are any
   bool share = false;         ///< ranks may share a device where there are fewer devices than ranks
   unsigned wait_seconds = 0;  ///< how long to wait for a device that another job holds
   bool verbose = false;

@@ -92,10 +92,10 @@ void enter_as_root(Entry& entry) {
   clock.end("netns");
   if (entry.rootfs) {
     enter_rootfs(entry.rootfs.get());
-  } else if (entry.netns || entry.grant.rdma) {
+  } else if (entry.netns || !entry.grant.rdma.empty()) {
     enter_host_tree();
   }
-  if (entry.grant.rdma) apply_rdma_view(*entry.grant.rdma);
+  if (!entry.grant.rdma.empty()) apply_rdma_view(entry.grant.rdma);
   clock.end("rootfs");
   drop_bounding_set();
   clear_inheritable_and_ambient();
@@ -107,11 +107,13 @@ void enter_as_root(Entry& entry) {
 void enter_as_user(Entry& entry, std::uint32_t uid, std::uint32_t gid, const std::string& pmix_uri) {
   verify_unprivileged(uid, gid);
   const Grant& grant = entry.grant;
-  if (grant.rdma && grant.rdma->self_test) run_self_test(*grant.rdma, grant.memlock);
+  for (const RdmaGrant& rdma : grant.rdma)
+    if (rdma.self_test) run_self_test(rdma, grant.memlock);
   if (const auto port = parse_pmix_port(pmix_uri); port && entry.relay) offer_pmix_listener(entry.relay.get(), *port);
   if (!grant.pin_cpus.empty()) apply_affinity(grant.pin_cpus);
   if (!grant.pin_memory.empty()) apply_memory_nodes(grant.pin_memory);
-  if (grant.rdma && !grant.rdma->selinux_label.empty()) apply_exec_label(grant.rdma->selinux_label);
+  if (!grant.rdma.empty() && !grant.rdma.front().selinux_label.empty())
+    apply_exec_label(grant.rdma.front().selinux_label);
   if (chdir(grant.working_directory.c_str()) == 0) return;
   if (grant.working_directory_required || chdir("/") != 0)
     throw system_error(errno, fmt::format("cannot start in '{}'", grant.working_directory), "chdir",
@@ -120,7 +122,7 @@ void enter_as_user(Entry& entry, std::uint32_t uid, std::uint32_t gid, const std
 
 void confirm_entry(Entry& entry) {
   send_message(entry.broker.get(), {{"entered", true}});
-  if (!entry.grant.rdma) return;
+  if (entry.grant.rdma.empty()) return;
   const auto answer = receive_message(entry.broker.get());
   if (!answer) throw broker_ended();
   if (answer->body.contains("error")) throw parse_error(answer->body);

@@ -89,11 +89,18 @@ Names names_of(const std::vector<RdmaNode>& nodes, std::initializer_list<std::st
 
 }  // namespace
 
-void apply_rdma_view(const RdmaGrant& grant) {
-  attach_nodes(grant.nodes);
-  mask_class("/sys/class/infiniband", {grant.device});
-  mask_class("/sys/class/infiniband_verbs", names_of(grant.nodes, {"uverbs"}));
-  mask_class("/sys/class/infiniband_mad", names_of(grant.nodes, {"umad", "issm"}));
+void apply_rdma_view(const std::vector<RdmaGrant>& grants) {
+  Names devices;
+  std::vector<RdmaNode> nodes;
+  for (const RdmaGrant& grant : grants) {
+    devices.push_back(grant.device);
+    for (const RdmaNode& node : grant.nodes)  // rdma_cm is one for all
+      if (std::ranges::find(nodes, node) == nodes.end()) nodes.push_back(node);
+  }
+  attach_nodes(nodes);
+  mask_class("/sys/class/infiniband", devices);
+  mask_class("/sys/class/infiniband_verbs", names_of(nodes, {"uverbs"}));
+  mask_class("/sys/class/infiniband_mad", names_of(nodes, {"umad", "issm"}));
 }
 
 }  // namespace berth

@@ -9,6 +9,6 @@ namespace berth {
 /// where /sys/class/infiniband, infiniband_verbs and infiniband_mad show devices of others they are covered by
 /// directories with the rank's. /sys has to be the fresh one of enter_rootfs() or enter_host_tree(). As root. Throws
 /// Error{host}.
-void apply_rdma_view(const RdmaGrant& grant);
+void apply_rdma_view(const std::vector<RdmaGrant>& grants);
 
 }  // namespace berth

@@ -61,12 +61,12 @@ TEST_CASE("Every library is pointed at the interface", "[environment]") {
       {"TP_SOCKET_IFNAME", "rdma0"},    {"UCX_NET_DEVICES", "rdma0"},
   };
   Environment actual;
-  for (const auto& change : device_environment(plan_with_berth().berths[0])) {
+  for (const auto& change : device_environment({plan_with_berth().berths[0]})) {
     CHECK(change.action == Action::set);
     CHECK(actual.emplace(change.name, change.value).second);
   }
   CHECK(actual == expected);
-  CHECK(device_environment(BerthSpec{}).empty());  // no interface, nothing to point at
+  CHECK(device_environment({BerthSpec{}}).empty());  // no interface, nothing to point at
 }
 
 TEST_CASE("Facts are always set", "[environment]") {
@@ -181,21 +181,57 @@ TEST_CASE("With an RDMA device UCX gets both, and programs are told its name", "
   };
   using Values = std::vector<std::string>;
   NodePlan plan = plan_with_berth();
-  RdmaGrant rdma;
-  rdma.device = "mlx5_3";
-  CHECK(value_of(device_environment(plan.berths[0], &rdma), "UCX_NET_DEVICES") == Values{"mlx5_3:1,rdma0"});
-  CHECK(value_of(device_environment(plan.berths[0], &rdma), "UCX_IB_GID_INDEX").empty());
-  CHECK(value_of(fact_environment(plan, plan.ranks[0], &rdma), "BERTH_RDMA_DEVICE") == Values{"mlx5_3"});
-  CHECK(value_of(fact_environment(plan, plan.ranks[0], &rdma), "BERTH_RDMA_GID_INDEX") == Values{""});
+  std::vector<RdmaGrant> rdma(1);
+  rdma[0].device = "mlx5_3";
+  CHECK(value_of(device_environment({plan.berths[0]}, rdma), "UCX_NET_DEVICES") == Values{"mlx5_3:1,rdma0"});
+  CHECK(value_of(device_environment({plan.berths[0]}, rdma), "UCX_IB_GID_INDEX").empty());
+  CHECK(value_of(fact_environment(plan, plan.ranks[0], rdma), "BERTH_RDMA_DEVICE") == Values{"mlx5_3"});
+  CHECK(value_of(fact_environment(plan, plan.ranks[0], rdma), "BERTH_RDMA_GID_INDEX") == Values{""});
   CHECK(value_of(fact_environment(plan, plan.ranks[0]), "BERTH_RDMA_DEVICE") == Values{""});
 
-  rdma.gid_index = 0;  // a table with GIDs of others
-  CHECK(value_of(device_environment(plan.berths[0], &rdma), "UCX_IB_GID_INDEX") == Values{"0"});
-  CHECK(value_of(device_environment(plan.berths[0], &rdma), "NCCL_IB_GID_INDEX") == Values{"0"});
-  CHECK(value_of(fact_environment(plan, plan.ranks[0], &rdma), "BERTH_RDMA_GID_INDEX") == Values{"0"});
-  rdma.gid_index.reset();
+  rdma[0].gid_index = 0;  // a table with GIDs of others
+  CHECK(value_of(device_environment({plan.berths[0]}, rdma), "UCX_IB_GID_INDEX") == Values{"0"});
+  CHECK(value_of(device_environment({plan.berths[0]}, rdma), "NCCL_IB_GID_INDEX") == Values{"0"});
+  CHECK(value_of(fact_environment(plan, plan.ranks[0], rdma), "BERTH_RDMA_GID_INDEX") == Values{"0"});
+  rdma[0].gid_index.reset();
 
   plan.berths[0].interface.clear();  // a share of a device in the host's network
-  CHECK(value_of(device_environment(plan.berths[0], &rdma), "UCX_NET_DEVICES") == Values{"mlx5_3:1"});
-  CHECK(device_environment(plan.berths[0], &rdma).size() == 1);
+  CHECK(value_of(device_environment({plan.berths[0]}, rdma), "UCX_NET_DEVICES") == Values{"mlx5_3:1"});
+  CHECK(device_environment({plan.berths[0]}, rdma).size() == 1);
+}
+
+TEST_CASE("A rank with several devices gets lists where libraries take them", "[environment]") {
+  NodePlan plan = plan_with_berth();
+  plan.berths.push_back(plan.berths[0]);
+  plan.berths[1].id = "pf1.mv0";
+  plan.berths[1].joins = plan.berths[0].id;
+  plan.berths[1].interface = "rdma1";
+  plan.berths[1].addresses = {parse_ip_prefix("10.78.0.4/16").value()};
+  plan.berths.push_back(plan.berths[0]);  // another rank's
+  plan.berths[2].id = "pf0.mv9";
+  std::vector<RdmaGrant> rdma(2);
+  rdma[0].device = "mlx5_3";
+  rdma[0].gid_index = 3;
+  rdma[1].device = "mlx5_8";
+  rdma[1].gid_index = 5;
+  const auto make = [&] {
+    Environment set;
+    for (const EnvironmentChange& change :
+         resolve_environment({}, make_rank_environment(plan, plan.ranks[0], {}, {}, rdma)))
+      set[change.name] = change.value;
+    return set;
+  };
+  const Environment environment = make();
+  CHECK(environment.at("UCX_NET_DEVICES") == "mlx5_3:1,mlx5_8:1,rdma0,rdma1");
+  CHECK(environment.at("NCCL_SOCKET_IFNAME") == "=rdma0,rdma1");
+  CHECK(environment.at("OMPI_MCA_btl_tcp_if_include") == "rdma0,rdma1");
+  CHECK(environment.at("FI_TCP_IFACE") == "rdma0");
+  CHECK(environment.at("BERTH_DEVICE") == "pf0.mv3,pf1.mv0");
+  CHECK(environment.at("BERTH_INTERFACE") == "rdma0,rdma1");
+  CHECK(environment.at("BERTH_ADDRESS") == "10.77.0.4,fd77::4,10.78.0.4");
+  CHECK(environment.at("BERTH_RDMA_DEVICE") == "mlx5_3,mlx5_8");
+  CHECK(environment.at("BERTH_RDMA_GID_INDEX") == "3,5");
+  CHECK_FALSE(environment.contains("UCX_IB_GID_INDEX"));  // one number for all, and these differ
+  rdma[1].gid_index = 3;
+  CHECK(make().at("UCX_IB_GID_INDEX") == "3");
 }

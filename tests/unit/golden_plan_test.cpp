@@ -57,6 +57,12 @@ TEST_CASE("Golden: one device for the node, memory bound as well", "[golden]") {
   check_golden("node-scope-2", input);
 }
 
+TEST_CASE("Golden: two devices for each of three ranks", "[golden]") {
+  PlanInput input = two_socket_input(3);
+  input.request.devices = 2;
+  check_golden("two-devices-3", input);
+}
+
 TEST_CASE("Golden: a busy node with a quarantined and a parked VF", "[golden]") {
   PlanInput input = two_socket_input(2);
   input.inventory.held = {{"0000:3b:02.0", true, true, "job 4711.0 (alice)", ""},

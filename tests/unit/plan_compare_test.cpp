@@ -116,6 +116,23 @@ TEST_CASE("Where no device is free, the alternative is to change places", "[plan
   CHECK(to_string(alternatives[0][0]) == "remote 0 -> 2");
 }
 
+TEST_CASE("A rank with several devices has alternatives for each", "[plan_explain]") {
+  PlacementProblem problem = two_ports(2, {0});
+  problem.devices_per_rank = 2;
+  PlacementDevice third = problem.devices[0];
+  third.port = "third";
+  problem.devices.push_back(third);
+  const Placement best = *choose_placement(problem);
+  REQUIRE(best.choices[0].devices.size() == 2);
+  const auto alternatives = find_alternatives(problem, best);
+  CHECK(alternatives[0].size() == 2);
+  for (const Alternative& other : alternatives[0]) {
+    CHECK(std::ranges::count(best.choices[0].devices, other.instead_of) == 1);
+    CHECK(std::ranges::count(best.choices[0].devices, other.device) == 0);
+  }
+  for (const ComparedPlacement& one : compare_placements(problem, best)) CHECK(one.choices[0].devices.size() == 2);
+}
+
 TEST_CASE("What is equally good came later", "[plan_explain]") {
   PlacementProblem problem = two_ports(1, {0});
   problem.devices[1].local_cpus = problem.devices[0].local_cpus;

@@ -253,6 +253,70 @@ TEST_CASE("A network namespace per node: one device for all ranks, CPUs for each
   CHECK(to_string(plan.ranks[3].cpus) == "12-15,28-31");
 }
 
+TEST_CASE("Several devices per rank: of different cards, in the netns of the first", "[plan]") {
+  PlanInput input = two_socket_input(4);
+  input.request.devices = 2;
+  input.policy.pools[0].gateways = {*parse_ip_prefix("10.77.255.254/32")};
+  const NodePlan plan = make_plan(input);
+  REQUIRE(plan.berths.size() == 8);
+  CHECK(plan.rejected.empty());
+  for (const RankPlan& rank : plan.ranks) {
+    const auto berths = berths_of(plan, rank);
+    REQUIRE(berths.size() == 2);
+    const BerthSpec& first = plan.berths[berths[0]];
+    const BerthSpec& second = plan.berths[berths[1]];
+    CHECK(first.parent != second.parent);
+    CHECK(first.interface == "rdma0");
+    CHECK(first.joins.empty());
+    CHECK(first.park == Park::first_use);
+    CHECK(first.gateways.size() == 1);
+    CHECK(second.interface == "rdma1");
+    CHECK(second.joins == first.id);
+    CHECK(second.park == Park::never);
+    CHECK(second.gateways.empty());
+  }
+}
+
+TEST_CASE("Further interfaces are numbered on from the pool's name for the first", "[plan]") {
+  PlanInput input = two_socket_input(1);
+  input.request.devices = 3;
+  for (const auto& [name, expected] : std::map<std::string, std::vector<std::string>>{
+           {"hsn7", {"hsn7", "hsn8", "hsn9"}},
+           {"fabric", {"fabric", "fabric1", "fabric2"}},
+           {"a-long-name-99", {"a-long-name-99", "a-long-name-100", "a-long-name-101"}},
+           {"fifteen-letters", {"fifteen-letters", "fifteen-letter1", "fifteen-letter2"}}}) {
+    input.policy.pools[0].interface = name;
+    std::vector<std::string> names;
+    for (const BerthSpec& berth : make_plan(input).berths) {
+      names.push_back(berth.interface);
+      CHECK(is_interface_name(berth.interface));
+    }
+    CHECK(names == expected);
+  }
+}
+
+TEST_CASE("Too few devices for several per rank, and what cannot go together with them", "[plan]") {
+  PlanInput input = two_socket_input(5);
+  input.request.devices = 2;
+  CHECK(refusal(input).what_text == "cannot give 5 ranks 2 devices each from pool \"fast\"");
+  CHECK(refusal(input).why == "8 devices, 8 free");
+  input.ranks.resize(4);
+  CHECK(make_plan(input).berths.size() == 8);
+  AllowRule rule;
+  rule.max_devices = 7;
+  input.policy.allow = {rule};
+  CHECK(refusal(input).code == ErrorCode::policy);
+  CHECK(refusal(input).what_text == "cannot give 4 ranks 2 devices each from pool \"fast\"");
+  input.policy.allow.clear();
+  input.request.share = true;
+  CHECK(refusal(input).why == "only ranks with one device can share it");
+  input.request.share = false;
+  for (const NetScope net : {NetScope::node, NetScope::host}) {
+    input.request.net = net;
+    CHECK(refusal(input).code == ErrorCode::usage);
+  }
+}
+
 TEST_CASE("The host's network needs no pool at all", "[plan]") {
   PlanInput input = two_socket_input(2);
   input.request.net = NetScope::host;

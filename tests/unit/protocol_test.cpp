@@ -58,6 +58,7 @@ TEST_CASE("records cross unchanged") {
   step.request.pin = Pin::cpus_and_memory;
   step.request.net = NetScope::node;
   step.request.wait_seconds = 7;
+  step.request.devices = 2;
   const StepRecord again = parse_step_record(to_json_value(step));
   CHECK(again.job == 4711);
   CHECK(again.groups == step.groups);
@@ -70,10 +71,15 @@ TEST_CASE("records cross unchanged") {
   grant.pin_cpus = CpuSet::range(2, 3);
   grant.memlock = UINT64_MAX;
   grant.environment.facts = {{EnvironmentChange::Action::set, "BERTH_RANK", "4"}};
+  grant.rdma.resize(2);
+  grant.rdma[0].device = "mlx5_2";
+  grant.rdma[1].device = "mlx5_3";
+  grant.rdma[1].port = 2;
   const Grant granted = parse_grant(to_json_value(grant));
   CHECK(granted.has_netns);
   CHECK_FALSE(granted.has_relay);
   CHECK(granted.pin_cpus == grant.pin_cpus);
+  CHECK(granted.rdma == grant.rdma);
   CHECK(granted.memlock == grant.memlock);
   CHECK(granted.environment.facts == grant.environment.facts);
 }

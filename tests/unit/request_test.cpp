@@ -41,8 +41,8 @@ TEST_CASE("Every option has a unique name, help, and can be applied", "[request]
     CHECK_FALSE(spec.help.empty());
     CHECK_THAT(refusal(spec.name, "\x01 no\n"), ContainsSubstring(spec.name == "container" ? "accepted" : "--rdma-"));
   }
-  CHECK(names == std::set<std::string_view>{"container", "pool", "mount", "env", "workdir", "pin", "net", "share",
-                                            "wait", "verbose"});
+  CHECK(names == std::set<std::string_view>{"container", "pool", "mount", "env", "workdir", "pin", "net", "devices",
+                                            "share", "wait", "verbose"});
 }
 
 TEST_CASE("Plain options", "[request]") {
@@ -58,6 +58,7 @@ TEST_CASE("Plain options", "[request]") {
   CHECK(with("net", "node").net == NetScope::node);
   CHECK(with("net", "host").net == NetScope::host);
   CHECK(with("wait", "0").wait_seconds == 0);
+  CHECK(with("devices", "2").devices == 2);
   CHECK(with("wait", "86400").wait_seconds == 86400);
 }
 
@@ -168,6 +169,7 @@ TEST_CASE("Values that are refused say what is accepted", "[request]") {
   for (const char* bad : {"-1", "1.5", "1s", " 1", "86401", "18446744073709551616", "0x10"}) {
     CAPTURE(bad);
     CHECK_THAT(refusal("wait", bad), ContainsSubstring("whole number of seconds"));
+    CHECK_THAT(refusal("devices", bad), ContainsSubstring("whole number from 1 to 32"));
   }
   for (const char* bad : {"a b", "-a", "a/b", "..", "a\n"}) {
     CAPTURE(bad);

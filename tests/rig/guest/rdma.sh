@@ -202,3 +202,39 @@ rdma_cm_traffic() {
   rm -f "$work"/home/address.*
   check "$1: rping between two ranks" on_host -n2 sh "$work/home/rdma_cm.sh"
 }
+
+# several_devices WHAT: a rank with two devices has both, of different cards, with traffic over each; and they come home when
+# everything of the step is killed.
+several_devices() {
+  local seen step ranks before
+  before=$(machine_devices)
+  seen=$(on_host -n2 --rdma-devices=2 sh "$work/home/view.sh" 2>&1) || true
+  printf '%s\n' "$seen"
+  check_equal "$1: two RDMA devices, of two cards" 2 "$(grep -cE '^rdma rxe0v[0-9] rxe1v[0-9]$' <<<"$seen")"
+  check_equal "$1: two NICs" 2 "$(grep -cE '^nics lo rdma0 rdma1$' <<<"$seen")"
+  check_equal "$1: two uverbs nodes" 2 "$(grep -cE '^nodes rdma_cm umad[0-9]+ umad[0-9]+ uverbs[0-9]+ uverbs[0-9]+$' <<<"$seen")"
+  check_equal "$1: libraries are told" 2 "$(grep -cE '^fact (rxe.v.),(rxe.v.) \1:1,\2:1,rdma0,rdma1$' <<<"$seen")"
+  for which in '%%,*' '##*,'; do
+    rm -f "$work"/home/address.*
+    # shellcheck disable=SC2016
+    check "$1: ibv_rc_pingpong over each (\${X$which})" on_host -n2 --rdma-devices=2 sh -c \
+      'BERTH_RDMA_DEVICE=${BERTH_RDMA_DEVICE'"$which"'} BERTH_ADDRESS=${BERTH_ADDRESS'"$which"'} exec sh "$HOME/pingpong.sh"'
+  done
+  check "$1: further devices are home" devices_are "$before"
+
+  rm -f "$work"/home/both.*
+  on_host -n2 --rdma-devices=2 sh -c 'echo $$ >"$HOME/both.$SLURM_PROCID"; exec sleep 300' >/dev/null 2>&1 &
+  step=$!
+  eventually test -s "$work/home/both.0" -a -s "$work/home/both.1" || true
+  ranks=("$(<"$work/home/both.0")" "$(<"$work/home/both.1")")
+  check "$1: ranks run with two devices" kill -0 "${ranks[@]}"
+  kill -KILL "$(pgrep -o -f "^berth-broker $policy ")"
+  wait "$step" || true
+  berth_on n1 leases
+  check "$1: after kill -9 of the broker, repair" berth_on n1 repair
+  check "$1: all is as before" eventually devices_are "$before"
+  seen=$(on_host -n2 --rdma-devices=2 sh -c 'echo $BERTH_RDMA_DEVICE' 2>&1) || true
+  check_equal "$1: the next step has both" 2 "$(grep -cE '^rxe0v[0-9],rxe1v[0-9]$' <<<"$seen")"
+  seen=$(on_host -n2 sh "$work/home/view.sh" 2>&1) || true
+  check_equal "$1: then ranks with one have one" 2 "$(grep -cE '^nics lo rdma0$' <<<"$seen")"
+}
