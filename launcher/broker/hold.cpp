@@ -93,7 +93,7 @@ class Hold {
     HoldGrant grant{spec.id, std::nullopt};
     if (spec.rdma.mode == RdmaMode::off) return grant;
     grant.rdma = make_rdma_grant(berth_->record, berth_->netns);
-    cgroups_.apply({{record_.pid, "container." + record_.container, &spec.rdma, &*grant.rdma}});
+    cgroups_.apply({{record_.pid, "container." + record_.container, &spec.rdma, {&*grant.rdma}}});
     return grant;
   }
 

@@ -68,6 +68,7 @@ json request_to_json(const Request& request) {
           {"pin", request.pin ? json(static_cast<int>(*request.pin)) : json()},
           {"net", static_cast<int>(request.net)},
           {"devices", request.devices},
+          {"gpus", request.gpus},
           {"share", request.share},
           {"wait_seconds", request.wait_seconds},
           {"verbose", request.verbose}};
@@ -85,6 +86,7 @@ Request parse_request(const json& object) {
   if (const json pin = reader.get<json>("pin"); !pin.is_null()) request.pin = static_cast<Pin>(pin.get<int>());
   request.net = static_cast<NetScope>(reader.get<int>("net"));
   request.devices = reader.get<unsigned>("devices");
+  request.gpus = reader.get<std::vector<std::string>>("gpus");
   request.share = reader.get<bool>("share");
   request.wait_seconds = reader.get<unsigned>("wait_seconds");
   request.verbose = reader.get<bool>("verbose");

@@ -9,6 +9,7 @@
 #include "launcher/core/error.hpp"
 #include "launcher/core/hardware_addresses.hpp"
 #include "launcher/core/plan.hpp"
+#include "launcher/core/ports.hpp"
 
 namespace berth {
 namespace {
@@ -91,9 +92,10 @@ std::size_t numbers_per_node(const Pool& pool, std::size_t devices, bool known_f
               "give the pool a larger range, or fewer berths");
 }
 
-/// Functions of one PCI device are ports of one card.
-std::string card_of(const PciAddress& function) {
-  return fmt::format("{:04x}:{:02x}:{:02x}", function.domain, function.bus, function.device);
+void apply_port(Candidate& candidate, Port port) {
+  candidate.port = std::move(port.name);
+  candidate.card = std::move(port.card);
+  candidate.link_layer = std::move(port.link_layer);
 }
 
 BerthSpec make_berth(const Pool& pool, const Inventory& inventory, std::size_t index, std::size_t devices_per_node) {
@@ -174,8 +176,8 @@ std::vector<Candidate> macvlan_candidates(const Pool& pool, const Inventory& inv
       candidate.berth.id = fmt::format("{}.mv{}", parent->name, number);
       candidate.berth.parent = parent->name;
       candidate.berth.numa_node = parent->numa_node;
-      candidate.port = parent->name;
-      if (parent->pci) candidate.card = card_of(*parent->pci);
+      apply_port(candidate, find_port(inventory, parent->pci, parent->name));
+      candidate.location = make_pci_location(parent->pci_path, parent->local_cpus);
       candidate.local_cpus = parent->local_cpus;
       candidate.speed_mbps = parent->speed_mbps;
       candidate.unusable = held_reason(find_held(inventory, candidate.berth.id));
@@ -237,8 +239,8 @@ std::vector<Candidate> sriov_candidates(const Pool& pool, const Inventory& inven
       candidate.berth.pci = vf.pci;
       candidate.berth.numa_node = vf.numa_node;
       candidate.berth.vf = make_vf_attributes(pool.vf, inventory.host, candidate.berth.id);
-      candidate.port = pf->netdev.empty() ? to_string(pf->pci) : pf->netdev;
-      candidate.card = card_of(pf->pci);
+      apply_port(candidate, find_port(inventory, pf->pci, pf->netdev));
+      candidate.location = make_pci_location(vf.pci_path, vf.local_cpus);
       candidate.local_cpus = vf.local_cpus;
       candidate.speed_mbps = pf_netdev == nullptr ? 0 : pf_netdev->speed_mbps;
       const HeldDevice* held = find_held(inventory, candidate.berth.id);
@@ -263,7 +265,8 @@ std::vector<Candidate> host_candidates(const Pool& pool, const Inventory& invent
       candidate.berth.id = fmt::format("{}.rdma{}", parent->name, number);
       candidate.berth.parent = parent->name;
       candidate.berth.numa_node = parent->numa_node;
-      candidate.port = parent->netdev.empty() ? parent->name : parent->netdev;
+      apply_port(candidate, find_port(inventory, parent->pci, parent->netdev.empty() ? parent->name : parent->netdev));
+      candidate.location = make_pci_location(parent->pci_path, parent->local_cpus);
       candidate.local_cpus = parent->local_cpus;
       candidate.speed_mbps = parent->speed_mbps;
       candidate.unusable = held_reason(find_held(inventory, candidate.berth.id));
@@ -275,19 +278,27 @@ std::vector<Candidate> host_candidates(const Pool& pool, const Inventory& invent
   return candidates;
 }
 
+/// Ranks on fabrics of two kinds could not reach each other. The pool's first parent decides, on every node.
+void reject_other_fabrics(std::vector<Candidate>& candidates) {
+  const auto first = std::ranges::find_if(candidates, [](const Candidate& one) { return !one.link_layer.empty(); });
+  if (first == candidates.end()) return;
+  for (Candidate& candidate : candidates) {
+    if (candidate.link_layer.empty() || candidate.link_layer == first->link_layer || !candidate.unusable.empty())
+      continue;
+    candidate.unusable = fmt::format("link layer {}, and the pool's first port {} has {}", candidate.link_layer,
+                                     first->port, first->link_layer);
+  }
+}
+
 }  // namespace
 
 std::vector<Candidate> make_candidates(const Pool& pool, const Inventory& inventory) {
   check_netns_mode(pool, inventory);
-  switch (pool.kind) {
-    case PoolKind::macvlan:
-      return macvlan_candidates(pool, inventory);
-    case PoolKind::sriov:
-      return sriov_candidates(pool, inventory);
-    case PoolKind::host:
-      break;
-  }
-  return host_candidates(pool, inventory);
+  std::vector<Candidate> candidates = pool.kind == PoolKind::macvlan ? macvlan_candidates(pool, inventory)
+                                      : pool.kind == PoolKind::sriov ? sriov_candidates(pool, inventory)
+                                                                     : host_candidates(pool, inventory);
+  reject_other_fabrics(candidates);
+  return candidates;
 }
 
 }  // namespace berth

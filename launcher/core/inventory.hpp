@@ -32,6 +32,15 @@ struct Topology {
 enum class LinkState { unknown, down, up };
 std::string_view to_string(LinkState state);
 
+/// Where a PCI function hangs. Names need only be the same for the same thing of one node.
+struct PciLocation {
+  std::string function;
+  std::vector<std::string> bridges;  ///< PCI-to-PCI bridges (each switch has two on a path), nearest first
+  std::string host_bridge;           ///< empty: unknown
+  CpuSet local_cpus;                 ///< empty: unknown
+  bool operator==(const PciLocation&) const = default;
+};
+
 /// A network interface of the host's netns.
 struct NetDevice {
   std::string name;
@@ -46,6 +55,8 @@ struct NetDevice {
   std::vector<std::string> rdma_devices;
   std::optional<unsigned> numa_node;  ///< empty: unknown
   CpuSet local_cpus;                  ///< empty: unknown
+  std::string pci_path;               ///< below /sys/devices, "pci0000:3a/0000:3a:00.0/0000:3b:00.0"; empty: unknown
+  std::string link_layer;             ///< "InfiniBand" or "Ethernet"; empty: something else
   bool operator==(const NetDevice&) const = default;
 };
 
@@ -59,6 +70,7 @@ struct VirtualFunction {
   std::vector<std::string> rdma_devices;
   std::optional<unsigned> numa_node;
   CpuSet local_cpus;
+  std::string pci_path;
   bool operator==(const VirtualFunction&) const = default;
 };
 
@@ -71,6 +83,10 @@ struct RdmaDevice {
   std::uint32_t speed_mbps = 0;         ///< 0: unknown
   std::optional<unsigned> numa_node;
   CpuSet local_cpus;
+  std::string pci_path = {};
+  std::string link_layer = {};  ///< of its first port: "InfiniBand" or "Ethernet"
+  std::string image_guid = {};  ///< what functions of one card have in common; zeros: nothing
+  std::string vendor = {};      ///< of the PCI function, four hex digits
   bool operator==(const RdmaDevice&) const = default;
 };
 
@@ -99,6 +115,15 @@ struct HeldDevice {
   bool operator==(const HeldDevice&) const = default;
 };
 
+/// A GPU or another accelerator.
+struct Gpu {
+  PciAddress pci;
+  std::optional<unsigned> numa_node;
+  CpuSet local_cpus;
+  std::string pci_path;
+  bool operator==(const Gpu&) const = default;
+};
+
 struct Inventory {
   std::string host;  ///< node name
   Topology topology;
@@ -106,6 +131,7 @@ struct Inventory {
   std::vector<PhysicalFunction> physical_functions;
   std::vector<VirtualFunction> virtual_functions;
   std::vector<RdmaDevice> rdma_devices;
+  std::vector<Gpu> gpus;                         ///< by PCI address
   std::optional<RdmaNetnsMode> rdma_netns_mode;  ///< empty: the kernel has no RDMA
   std::vector<HeldDevice> held;
   bool operator==(const Inventory&) const = default;

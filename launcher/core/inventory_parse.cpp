@@ -24,8 +24,10 @@ LinkState parse_link(const JsonReader& value) {
 
 NetDevice parse_net_device(const JsonReader& value) {
   value.expect_keys({"name", "index", "mac", "mtu", "link", "speed_mbps", "kind", "driver", "pci", "rdma_devices",
-                     "numa_node", "local_cpus"});
+                     "numa_node", "local_cpus", "pci_path", "link_layer"});
   NetDevice device;
+  device.pci_path = value.text_or_none("pci_path");
+  device.link_layer = value.text_or_none("link_layer");
   device.name = value["name"].text();
   if (!is_interface_name(device.name)) value["name"].refuse("the name of a network interface");
   device.index = value["index"].small_number();
@@ -52,8 +54,9 @@ PhysicalFunction parse_physical_function(const JsonReader& value) {
 }
 
 VirtualFunction parse_virtual_function(const JsonReader& value) {
-  value.expect_keys({"pci", "pf", "index", "driver", "netdev", "rdma_devices", "numa_node", "local_cpus"});
+  value.expect_keys({"pci", "pf", "index", "driver", "netdev", "rdma_devices", "numa_node", "local_cpus", "pci_path"});
   VirtualFunction vf;
+  vf.pci_path = value.text_or_none("pci_path");
   vf.pci = value["pci"].pci();
   vf.pf = value["pf"].pci();
   vf.index = value["index"].small_number(kMaxCpu);
@@ -66,8 +69,13 @@ VirtualFunction parse_virtual_function(const JsonReader& value) {
 }
 
 RdmaDevice parse_rdma_device(const JsonReader& value) {
-  value.expect_keys({"name", "pci", "netdev", "link", "speed_mbps", "numa_node", "local_cpus"});
+  value.expect_keys({"name", "pci", "netdev", "link", "speed_mbps", "numa_node", "local_cpus", "pci_path", "link_layer",
+                     "image_guid", "vendor"});
   RdmaDevice device;
+  device.pci_path = value.text_or_none("pci_path");
+  device.link_layer = value.text_or_none("link_layer");
+  device.image_guid = value.text_or_none("image_guid");
+  device.vendor = value.text_or_none("vendor");
   device.name = value["name"].text();
   if (!value["pci"].is_null()) device.pci = value["pci"].pci();
   device.netdev = value["netdev"].text();
@@ -76,6 +84,12 @@ RdmaDevice parse_rdma_device(const JsonReader& value) {
   device.numa_node = value["numa_node"].optional_number(kMaxCpu);
   device.local_cpus = value["local_cpus"].cpus();
   return device;
+}
+
+Gpu parse_gpu(const JsonReader& value) {
+  value.expect_keys({"pci", "numa_node", "local_cpus", "pci_path"});
+  return {value["pci"].pci(), value["numa_node"].optional_number(kMaxCpu), value["local_cpus"].cpus(),
+          value["pci_path"].text()};
 }
 
 HeldDevice parse_held(const JsonReader& value) {
@@ -88,8 +102,8 @@ HeldDevice parse_held(const JsonReader& value) {
 }  // namespace
 
 Inventory parse_inventory(const JsonReader& node) {
-  node.expect_keys(
-      {"host", "net_devices", "physical_functions", "virtual_functions", "rdma_devices", "rdma_netns_mode", "held"});
+  node.expect_keys({"host", "net_devices", "physical_functions", "virtual_functions", "rdma_devices", "gpus",
+                    "rdma_netns_mode", "held"});
   Inventory inventory;
   inventory.host = node["host"].text();
   std::set<std::string> names;
@@ -114,6 +128,8 @@ Inventory parse_inventory(const JsonReader& node) {
     inventory.rdma_devices.push_back(parse_rdma_device(value));
     if (!rdma_names.insert(inventory.rdma_devices.back().name).second) value["name"].complain("is there twice");
   }
+  if (node.has("gpus"))
+    for (const JsonReader& value : node["gpus"].items()) inventory.gpus.push_back(parse_gpu(value));
   if (const JsonReader mode = node["rdma_netns_mode"]; !mode.is_null()) {
     inventory.rdma_netns_mode = parse_word(mode, {RdmaNetnsMode::exclusive, RdmaNetnsMode::shared});
   }

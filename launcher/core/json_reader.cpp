@@ -98,6 +98,10 @@ std::vector<JsonReader> JsonReader::items() const {
   return readers;
 }
 
+std::string JsonReader::text_or_none(const std::string& key) const {
+  return has(key) ? (*this)[key].text() : std::string{};
+}
+
 const std::string& JsonReader::text() const {
   if (!value_->is_string()) refuse("a string");
   return value_->get_ref<const std::string&>();

@@ -34,6 +34,9 @@ class JsonReader {
   [[nodiscard]] std::optional<JsonReader> find(const std::string& key) const;
   [[nodiscard]] std::vector<std::string> keys() const;
   [[nodiscard]] std::vector<JsonReader> items() const;
+  /// The text of a key that older files lack: then "".
+  [[nodiscard]] std::string text_or_none(const std::string& key) const;
+  [[nodiscard]] bool has(const std::string& key) const { return value_->is_object() && value_->contains(key); }
 
   [[nodiscard]] bool is_null() const { return value_->is_null(); }
   [[nodiscard]] bool is_minus_one() const { return *value_ == -1; }

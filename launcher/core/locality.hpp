@@ -25,15 +25,6 @@ std::string_view to_string(Nearness nearness);  ///< "local" | "NUMA node" | "pa
 enum class PciPath : std::uint8_t { one_switch, switches, host_bridge, numa_node, system };
 std::string_view to_string(PciPath path);  ///< NCCL's names
 
-/// Where a PCI function hangs. Names need only be the same for the same thing of one node.
-struct PciLocation {
-  std::string function;
-  std::vector<std::string> bridges;  ///< PCI-to-PCI bridges (each switch has two on a path), nearest first
-  std::string host_bridge;           ///< empty: unknown
-  CpuSet local_cpus;                 ///< empty: unknown
-  bool operator==(const PciLocation&) const = default;
-};
-
 /// The sets of CPUs that ranks are kept inside of, as long as there are no fewer ranks: those of NUMA nodes with
 /// allowed CPUs, each once (memory of two kinds may have the same CPUs; memory of a whole machine of NUMA nodes is
 /// none), then groups or packages whose CPUs have no memory near them; all CPUs if the topology names nothing.

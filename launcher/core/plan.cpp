@@ -11,18 +11,12 @@
 #include "launcher/core/cpu_shares.hpp"
 #include "launcher/core/error.hpp"
 #include "launcher/core/placement.hpp"
+#include "launcher/core/plan_refusals.hpp"
+#include "launcher/core/ports.hpp"
+#include "launcher/core/rank_gpus.hpp"
 
 namespace berth {
 namespace {
-
-std::string ranks_text(std::size_t ranks) { return fmt::format("{} rank{}", ranks, ranks == 1 ? "" : "s"); }
-
-/// "a device", "2 devices".
-std::string own_devices_text(const Request& request) {
-  return request.devices == 1 ? "a device" : fmt::format("{} devices", request.devices);
-}
-
-std::string devices_text(std::size_t devices) { return fmt::format("{} device{}", devices, devices == 1 ? "" : "s"); }
 
 std::vector<CpuSet> usable_cpus(const PlanInput& input) {
   std::vector<CpuSet> usable;
@@ -45,108 +39,6 @@ std::optional<unsigned> numa_node_of(const Topology& topology, const CpuSet& cpu
   return std::nullopt;
 }
 
-[[noreturn]] void throw_no_device(const Pool& pool, const Inventory& inventory) {
-  std::vector<std::string> present;
-  if (pool.kind == PoolKind::host) {
-    for (const RdmaDevice& device : inventory.rdma_devices) present.push_back(device.name);
-  } else {
-    for (const NetDevice& device : inventory.net_devices) present.push_back(device.name);
-  }
-  const std::string_view wanted = pool.kind == PoolKind::sriov  ? "SR-IOV VFs of"
-                                  : pool.kind == PoolKind::host ? "RDMA devices"
-                                                                : "network interfaces";
-  throw Error(
-      ErrorCode::host, fmt::format("no device of pool \"{}\" exists on {}", pool.name, inventory.host),
-      fmt::format("the policy wants {} {}; the node has {}", wanted, fmt::join(pool.parents, ", "),
-                  present.empty() ? "none" : fmt::format("{}", fmt::join(present, ", "))),
-      pool.kind == PoolKind::sriov
-          ? "enable VFs (sriov_numvfs), or correct `parents` of the pool; `berth devices` lists what there is"
-          : "correct `parents` of the pool, or find out why the interface vanished; `berth devices` lists them");
-}
-
-/// The holders of leased devices, each with its number of devices, in order of their first device.
-std::vector<std::pair<std::string, std::size_t>> count_holders(const Inventory& inventory,
-                                                               const std::vector<Candidate>& candidates) {
-  std::vector<std::pair<std::string, std::size_t>> holders;
-  for (const Candidate& candidate : candidates) {
-    for (const HeldDevice& held : inventory.held) {
-      if (held.device_id != candidate.berth.id || !held.leased || !held.quarantined.empty()) continue;
-      const std::string name = held.holder.empty() ? "somebody" : held.holder;
-      const auto known = std::find_if(holders.begin(), holders.end(), [&](const auto& h) { return h.first == name; });
-      if (known == holders.end()) {
-        holders.emplace_back(name, 1);
-      } else {
-        ++known->second;
-      }
-    }
-  }
-  return holders;
-}
-
-/// Another pool that the caller may use and that has enough free devices, for the advice.
-std::optional<std::string> other_pool(const PlanInput& input, const std::string& pool, std::size_t needed) {
-  for (const Pool& other : input.policy.pools) {
-    if (other.name == pool) continue;
-    Request request = input.request;
-    request.pool = other.name;
-    try {
-      choose_pool(input.policy, input.caller, request);
-      const std::vector<Candidate> devices = make_candidates(other, input.inventory);
-      const auto free = std::count_if(devices.begin(), devices.end(),
-                                      [](const Candidate& device) { return device.unusable.empty(); });
-      if (static_cast<std::size_t>(free) >= needed) return other.name;
-    } catch (const Error&) {
-      continue;  // not for this caller, or not for this node: the next one may be
-    }
-  }
-  return std::nullopt;
-}
-
-[[noreturn]] void throw_too_few(const PlanInput& input, const Pool& pool, const std::vector<Candidate>& candidates,
-                                std::size_t needed) {
-  const auto holders = count_holders(input.inventory, candidates);
-  std::size_t leased = 0;
-  std::vector<std::string> held;
-  for (const auto& [holder, count] : holders) {
-    leased += count;
-    held.push_back(fmt::format("{} holds {}", holder, count));
-  }
-  std::map<std::string, std::size_t> defects;
-  std::size_t free = 0;
-  for (const Candidate& candidate : candidates) {
-    if (candidate.unusable.empty()) {
-      ++free;
-    } else if (!candidate.unusable.starts_with("leased by ")) {
-      ++defects[candidate.unusable];
-    }
-  }
-  std::string why = devices_text(candidates.size());
-  why +=
-      holders.empty() ? fmt::format(", {} free", free) : fmt::format(", {} leased: {}", leased, fmt::join(held, ", "));
-  for (const auto& [reason, count] : defects) why += fmt::format("; {} unusable: {}", count, reason);
-
-  std::vector<std::string> fixes;
-  const bool waiting_helps = free + leased >= needed;
-  if (waiting_helps) {
-    std::string job = holders.front().first.substr(0, holders.front().first.find(" ("));
-    if (job.starts_with("job ")) job.erase(0, 4);
-    fixes.push_back(fmt::format("wait for {} (--rdma-wait=SECONDS)", job));
-  }
-  if (const auto other = other_pool(input, pool.name, needed)) fixes.push_back("use --rdma-pool=" + *other);
-  if (!input.request.share && input.request.devices == 1 && free > 0)
-    fixes.emplace_back("let ranks share devices (--rdma-share)");
-  if (fixes.empty()) fixes.emplace_back("see `berth devices -v` for the reasons");
-
-  const std::size_t ranks = input.ranks.size();
-  const std::string devices = own_devices_text(input.request);
-  const std::string what = ranks == 1    ? fmt::format("rank {} {}", input.ranks.front().rank, devices)
-                           : needed == 1 ? fmt::format("{} {}", ranks_text(ranks), devices)
-                                         : fmt::format("{} {} each", ranks_text(ranks), devices);
-  throw Error(waiting_helps ? ErrorCode::busy : ErrorCode::host,
-              fmt::format("cannot give {} from pool \"{}\"", what, pool.name), why,
-              fmt::format("{}", fmt::join(fixes, ", or ")));
-}
-
 PlacementProblem make_problem(const Topology& topology, std::vector<CpuSet> allowed,
                               const std::vector<const Candidate*>& devices, Shortage shortage, PlacementOrder order,
                               std::size_t devices_per_rank = 1) {
@@ -154,7 +46,8 @@ PlacementProblem make_problem(const Topology& topology, std::vector<CpuSet> allo
   for (CpuSet& cpus : allowed) problem.ranks.push_back({std::move(cpus), {}});
   for (const Candidate* device : devices) {
     problem.devices.push_back({device->port, device->card,
-                               device_cpus(topology, device->berth.numa_node, device->local_cpus), device->speed_mbps});
+                               device_cpus(topology, device->berth.numa_node, device->local_cpus), device->speed_mbps,
+                               1, device->location});
   }
   return problem;
 }
@@ -353,6 +246,9 @@ SolvedPlan solve_plan(const PlanInput& input) {
   solved.problem = make_problem(topology, allowed, devices, choose_shortage(input, *grant.pool), grant.pool->order,
                                 input.request.devices);
   for (const Candidate* device : devices) solved.devices.push_back(device->berth.id);
+  const std::vector<const Gpu*> gpus = choose_rank_gpus(input.request, input.inventory, allowed);
+  for (std::size_t i = 0; i < gpus.size(); ++i)
+    solved.problem.ranks[i].gpu = make_pci_location(gpus[i]->pci_path, gpus[i]->local_cpus);
   auto placement = choose_placement(solved.problem);
   if (!placement) throw_too_few(input, *grant.pool, given, input.ranks.size());
 
@@ -361,6 +257,7 @@ SolvedPlan solve_plan(const PlanInput& input) {
     const PlacementChoice& choice = placement->choices[i];
     plan.ranks.push_back(make_rank(input, i, choice.cpus, allowed[i], plan.pin));
     plan.ranks.back().reason = choice.reason;
+    if (!gpus.empty()) plan.ranks.back().gpu = gpus[i]->pci;
     if (choice.devices.empty()) {
       plan.ranks.back().reason += ": the network of the host";
       continue;

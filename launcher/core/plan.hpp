@@ -69,6 +69,7 @@ struct RankPlan {
   std::optional<std::size_t> berth;   ///< index into NodePlan::berths, see berths_of(); empty: host network
   CpuSet cpus;                        ///< what the rank is pinned to (with Pin::off: what it was allowed)
   std::optional<unsigned> numa_node;  ///< of the CPUs; empty if they span several
+  std::optional<PciAddress> gpu;      ///< that its device was chosen for; empty: none was asked for
   std::string reason;
   bool operator==(const RankPlan&) const = default;
 };
@@ -89,8 +90,10 @@ std::vector<std::size_t> berths_of(const NodePlan& plan, const RankPlan& rank);
 /// Every device that `pool` has on this node, free or not, with what makes it unusable (empty: usable and free).
 struct Candidate {
   BerthSpec berth;
-  std::string port;   ///< PF or parent netdev: what carries its traffic
-  std::string card;   ///< what ports share: the PF's PCI address without its function; empty: as the port
+  std::string port;  ///< PF or parent netdev: what carries its traffic
+  std::string card;  ///< what ports share; empty: as the port
+  std::string link_layer;
+  PciLocation location;
   CpuSet local_cpus;  ///< empty: unknown
   std::uint32_t speed_mbps = 0;
   std::string unusable;  ///< the reason for a Rejection

@@ -59,6 +59,7 @@ json to_json_value(const RankPlan& rank) {
           {"berth", optional_value(rank.berth)},
           {"cpus", to_string(rank.cpus)},
           {"numa_node", optional_value(rank.numa_node)},
+          {"gpu", optional_pci(rank.gpu)},
           {"reason", rank.reason}};
 }
 
@@ -78,7 +79,9 @@ json to_json_value(const NetDevice& device) {
           {"pci", optional_pci(device.pci)},
           {"rdma_devices", device.rdma_devices},
           {"numa_node", optional_value(device.numa_node)},
-          {"local_cpus", to_string(device.local_cpus)}};
+          {"local_cpus", to_string(device.local_cpus)},
+          {"pci_path", device.pci_path},
+          {"link_layer", device.link_layer}};
 }
 
 json to_json_value(const PhysicalFunction& pf) {
@@ -93,7 +96,8 @@ json to_json_value(const VirtualFunction& vf) {
           {"netdev", vf.netdev},
           {"rdma_devices", vf.rdma_devices},
           {"numa_node", optional_value(vf.numa_node)},
-          {"local_cpus", to_string(vf.local_cpus)}};
+          {"local_cpus", to_string(vf.local_cpus)},
+          {"pci_path", vf.pci_path}};
 }
 
 json to_json_value(const RdmaDevice& device) {
@@ -103,7 +107,18 @@ json to_json_value(const RdmaDevice& device) {
           {"link", std::string(to_string(device.link))},
           {"speed_mbps", device.speed_mbps},
           {"numa_node", optional_value(device.numa_node)},
-          {"local_cpus", to_string(device.local_cpus)}};
+          {"local_cpus", to_string(device.local_cpus)},
+          {"pci_path", device.pci_path},
+          {"link_layer", device.link_layer},
+          {"image_guid", device.image_guid},
+          {"vendor", device.vendor}};
+}
+
+json to_json_value(const Gpu& gpu) {
+  return {{"pci", to_string(gpu.pci)},
+          {"numa_node", optional_value(gpu.numa_node)},
+          {"local_cpus", to_string(gpu.local_cpus)},
+          {"pci_path", gpu.pci_path}};
 }
 
 json to_json_value(const HeldDevice& held) {
@@ -202,6 +217,7 @@ json to_json_value(const Inventory& inventory) {
           {"physical_functions", values(inventory.physical_functions)},
           {"virtual_functions", values(inventory.virtual_functions)},
           {"rdma_devices", values(inventory.rdma_devices)},
+          {"gpus", values(inventory.gpus)},
           {"rdma_netns_mode",
            inventory.rdma_netns_mode ? json(std::string(to_string(*inventory.rdma_netns_mode))) : json(nullptr)},
           {"held", values(inventory.held)}};

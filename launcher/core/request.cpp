@@ -138,6 +138,19 @@ unsigned parse_devices(std::string_view value) {
   return devices;
 }
 
+std::vector<std::string> parse_gpus(std::string_view value) {
+  if (value == kNearestGpus) return {std::string(kNearestGpus)};
+  std::vector<std::string> gpus;
+  for (const std::string_view gpu : split(value, ',')) {
+    const bool is_number = !gpu.empty() && gpu.size() <= 4 && gpu.find_first_not_of("0123456789") == gpu.npos;
+    if (!is_number && !parse_pci_address(gpu))
+      refuse("gpus", value, fmt::format("'{}' is neither a number nor a PCI address", gpu),
+             "write --rdma-gpus=nearest, --rdma-gpus=0,1,2,3 or --rdma-gpus=0000:07:00.0,…");
+    gpus.emplace_back(gpu);
+  }
+  return gpus;
+}
+
 NetScope parse_net(std::string_view value) {
   for (const NetScope scope : {NetScope::rank, NetScope::node, NetScope::host}) {
     if (value == to_string(scope)) return scope;
@@ -237,6 +250,9 @@ const std::vector<OptionSpec>& option_specs() {
       {"pin", "off|cpus|cpus+mem", "bind each rank to CPUs, or CPUs and memory, next to its device"},
       {"net", "rank|node|host", "one network namespace per rank (default), one per node, or the host's own"},
       {"devices", "N", "give each rank this many devices, on different cards where possible (default: 1)"},
+      {"gpus", "nearest|GPU,…",
+       "choose devices near the ranks' GPUs: in turn these (number in PCI order, or PCI address), or each rank's "
+       "nearest"},
       {"share", "", "let ranks share a device where there are fewer devices than ranks"},
       {"wait", "SECONDS", "wait this long for devices that other jobs hold (default: 0)"},
       {"verbose", "", "say what each rank gets, and why"},
@@ -287,6 +303,8 @@ void apply_option(Request& request, std::string_view name, std::string_view valu
     request.net = parse_net(value);
   } else if (name == "devices") {
     request.devices = parse_devices(value);
+  } else if (name == "gpus") {
+    request.gpus = parse_gpus(value);
   } else if (name == "share") {
     request.share = parse_flag(name, value);
   } else if (name == "wait") {

@@ -49,6 +49,9 @@ struct EnvironmentChange {
 /// The image of a request that wants devices, CPUs and network namespace only.
 constexpr std::string_view kNoImage = "none";
 
+/// The one word of Request::gpus that is no GPU.
+constexpr std::string_view kNearestGpus = "nearest";
+
 /// Most devices that a rank can have: more than any node has ports.
 constexpr unsigned kMostDevicesPerRank = 32;
 
@@ -60,7 +63,9 @@ struct Request {
   std::string working_directory;  ///< absolute, inside the container; empty: the job's own
   std::optional<Pin> pin;         ///< empty: the policy's default
   NetScope net = NetScope::rank;
-  unsigned devices = 1;       ///< of each rank, of different cards where there are any
+  unsigned devices = 1;  ///< of each rank, of different cards where there are any
+  /// GPUs that the ranks compute on, in turn: numbers in PCI order or PCI addresses; or "nearest" alone; empty: none.
+  std::vector<std::string> gpus;
   bool share = false;         ///< ranks may share a device where there are fewer devices than ranks
   unsigned wait_seconds = 0;  ///< how long to wait for a device that another job holds
   bool verbose = false;

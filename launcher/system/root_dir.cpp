@@ -95,14 +95,19 @@ std::vector<std::string> RootDir::list(const std::string& path) const {
   return names;
 }
 
-std::optional<std::string> RootDir::read_link_name(const std::string& path) const {
+std::optional<std::string> RootDir::read_link(const std::string& path) const {
   const UniqueFd fd = open(path, O_PATH | O_NOFOLLOW);
   if (!fd) return std::nullopt;
   std::string target(PATH_MAX, '\0');
   const ssize_t size = readlinkat(fd.get(), "", target.data(), target.size());
   if (size <= 0) return std::nullopt;
   target.resize(static_cast<std::size_t>(size));
-  return target.substr(target.rfind('/') + 1);
+  return target;
+}
+
+std::optional<std::string> RootDir::read_link_name(const std::string& path) const {
+  const auto target = read_link(path);
+  return target ? std::optional(target->substr(target->rfind('/') + 1)) : std::nullopt;
 }
 
 bool RootDir::exists(const std::string& path) const { return static_cast<bool>(open(path, O_PATH)); }

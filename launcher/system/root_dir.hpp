@@ -26,6 +26,8 @@ class RootDir {
   [[nodiscard]] std::vector<std::string> list(const std::string& path) const;
   /// The last component of what a symlink points to; nullopt if `path` is not a symlink.
   [[nodiscard]] std::optional<std::string> read_link_name(const std::string& path) const;
+  /// All of it, as it is written.
+  [[nodiscard]] std::optional<std::string> read_link(const std::string& path) const;
   [[nodiscard]] bool exists(const std::string& path) const;
 
  private:

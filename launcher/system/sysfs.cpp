@@ -49,6 +49,20 @@ std::string read_kind(const RootDir& root, const std::string& path) {
   return text.substr(start, text.find('\n', start) - start);
 }
 
+/// "pci0000:3a/0000:3a:00.0/0000:3b:00.0"
+std::string read_pci_path(const RootDir& root, const PciAddress& pci) {
+  constexpr std::string_view kDevices = "/devices/";
+  const std::string target = root.read_link(kPci + "/" + to_string(pci)).value_or("");
+  const std::size_t devices = target.find(kDevices);
+  return devices == std::string::npos ? std::string{} : target.substr(devices + kDevices.size());
+}
+
+/// By the hardware type of include/uapi/linux/if_arp.h.
+std::string read_link_layer(const RootDir& root, const std::string& net_path) {
+  const auto type = root.read_number(net_path + "/type");
+  return type == 1U ? "Ethernet" : type == 32U ? "InfiniBand" : "";
+}
+
 /// Takes the kernel's RTNL lock. It says -1 (as a signed or an unsigned number) for "unknown", or refuses while the
 /// link is down.
 std::uint32_t read_speed(const RootDir& root, const std::string& path) {
@@ -71,9 +85,11 @@ NetDevice read_net_device(const RootDir& root, const std::string& name, const Kn
   now[name] = speed;
   net.speed_mbps = speed.mbps;
   net.kind = read_kind(root, path);
+  net.link_layer = read_link_layer(root, path);
   if (!root.exists(device)) return net;
   net.driver = root.read_link_name(device + "/driver").value_or("");
   net.pci = parse_pci_address(root.read_link_name(device).value_or(""));
+  if (net.pci) net.pci_path = read_pci_path(root, *net.pci);
   net.rdma_devices = root.list(device + "/infiniband");
   net.numa_node = read_numa_node(root, device);
   net.local_cpus = read_local_cpus(root, device);
@@ -95,11 +111,12 @@ RdmaDevice read_rdma_device(const RootDir& root, const std::string& name, const 
   device.name = name;
   device.pci = parse_pci_address(root.read_link_name(path + "/device").value_or(""));
   device.netdev = root.read_text(path + "/ports/1/gid_attrs/ndevs/0").value_or("");
+  device.link_layer = root.read_text(path + "/ports/1/link_layer").value_or("");
   if (const auto net = std::ranges::find(net_devices, device.netdev, &NetDevice::name); net != net_devices.end()) {
     // The port of a RoCE device is what its netdev is; several drivers would ask that under the RTNL lock, too.
     device.link = net->link;
     device.speed_mbps = net->speed_mbps;
-  } else if (root.read_text(path + "/ports/1/link_layer") != "Ethernet") {  // else its netdev is in another netns
+  } else if (device.link_layer != "Ethernet") {  // else its netdev is in another netns
     // "4: ACTIVE"; every other number is some way of not carrying data.
     const std::string state = root.read_text(path + "/ports/1/state").value_or("");
     if (!state.empty()) device.link = state.starts_with("4:") ? LinkState::up : LinkState::down;
@@ -107,6 +124,10 @@ RdmaDevice read_rdma_device(const RootDir& root, const std::string& name, const 
   }
   device.numa_node = read_numa_node(root, path + "/device");
   device.local_cpus = read_local_cpus(root, path + "/device");
+  if (device.pci) device.pci_path = read_pci_path(root, *device.pci);
+  device.image_guid = root.read_text(path + "/sys_image_guid").value_or("");
+  const std::string vendor = root.read_text(path + "/device/vendor").value_or("");
+  if (vendor.starts_with("0x")) device.vendor = vendor.substr(2);
   return device;
 }
 
@@ -145,6 +166,7 @@ std::optional<VirtualFunction> read_virtual_function(const RootDir& root, const 
   vf.rdma_devices = root.list(path + "/infiniband");
   vf.numa_node = read_numa_node(root, path);
   vf.local_cpus = read_local_cpus(root, path);
+  vf.pci_path = read_pci_path(root, vf.pci);
   return vf;
 }
 
@@ -161,6 +183,21 @@ std::optional<PhysicalFunction> read_physical_function(const RootDir& root, cons
   const bool network = root.read_text(path + "/class").value_or("").starts_with("0x02");
   if (pf.netdev.empty() && !(network && pf.total_vfs > 0)) return std::nullopt;
   return pf;
+}
+
+/// 3D and other display controllers, and processing accelerators, as the PCI code and ID assignment specification calls
+/// them. What can show a console is a GPU only by its driver: most servers have a management controller that can.
+std::optional<Gpu> read_gpu(const RootDir& root, const std::string& name) {
+  const std::string path = kPci + "/" + name;
+  const auto pci = parse_pci_address(name);
+  const std::string kind = root.read_text(path + "/class").value_or("").substr(0, 6);
+  const bool is_gpu = kind == "0x0302" || kind == "0x0380" || kind == "0x1200";
+  if (!pci || (!is_gpu && kind != "0x0300")) return std::nullopt;
+  if (!is_gpu) {
+    const auto driver = root.read_link_name(path + "/driver");
+    if (driver != "nvidia" && driver != "amdgpu") return std::nullopt;
+  }
+  return Gpu{*pci, read_numa_node(root, path), read_local_cpus(root, path), read_pci_path(root, *pci)};
 }
 
 }  // namespace
@@ -181,7 +218,9 @@ Inventory read_inventory(const std::string& root_path, const std::string& host, 
     inventory.rdma_devices.push_back(read_rdma_device(root, name, inventory.net_devices));
   for (const std::string& name : root.list(kPci)) {
     if (auto pf = read_physical_function(root, name)) inventory.physical_functions.push_back(*std::move(pf));
+    if (auto gpu = read_gpu(root, name)) inventory.gpus.push_back(*std::move(gpu));
   }
+  std::ranges::sort(inventory.gpus, {}, &Gpu::pci);
   for (const std::string& name : root.list(kPci)) {
     auto vf = read_virtual_function(root, name);
     if (!vf) continue;

@@ -60,7 +60,15 @@ Inventory full_inventory() {
   rdma.speed_mbps = 100000;
   rdma.numa_node = 0;
   rdma.local_cpus = CpuSet::range(0, 7);
+  rdma.pci_path = "pci0000:3a/0000:3a:00.0/0000:3b:00.0";
+  rdma.link_layer = "InfiniBand";
+  rdma.image_guid = "506b:4b03:0011:2233";
+  rdma.vendor = "15b3";
   inventory.rdma_devices = {rdma};
+  device.pci_path = rdma.pci_path;
+  device.link_layer = "Ethernet";
+  vf.pci_path = "pci0000:3a/0000:3a:00.0/0000:3b:02.3";
+  inventory.gpus = {{*parse_pci_address("0000:3d:00.0"), 0U, CpuSet::range(0, 7), "pci0000:3a/0000:3d:00.0"}};
   inventory.rdma_netns_mode = RdmaNetnsMode::exclusive;
   inventory.held = {{"0000:3b:02.0", true, true, "job 4711.0 (alice)", "", 4711},
                     {"0000:3b:02.1", true, false, "", "a process would not die", 0}};
@@ -95,6 +103,17 @@ TEST_CASE("A captured node comes back as it was", "[capture]") {
   Capture bare;
   bare.hwloc_xml = kXml;
   CHECK(parse_capture(to_json_text(bare), "n2.json") == bare);
+}
+
+TEST_CASE("A capture of before GPUs and link layers were known is still read", "[capture]") {
+  json document = json::parse(to_json_text(full_capture()));
+  document["node"].erase("gpus");
+  for (const char* key : {"pci_path", "link_layer", "image_guid", "vendor"})
+    for (const char* list : {"net_devices", "virtual_functions", "rdma_devices"})
+      for (json& item : document["node"][list]) item.erase(key);
+  const Inventory inventory = parse_capture(document.dump(), "n2.json").inventory;
+  CHECK(inventory.gpus.empty());
+  CHECK(inventory.net_devices[1].link_layer.empty());
 }
 
 TEST_CASE("A capture plans as its node does", "[capture]") {

@@ -59,6 +59,7 @@ TEST_CASE("records cross unchanged") {
   step.request.net = NetScope::node;
   step.request.wait_seconds = 7;
   step.request.devices = 2;
+  step.request.gpus = {"1", "0000:07:00.0"};
   const StepRecord again = parse_step_record(to_json_value(step));
   CHECK(again.job == 4711);
   CHECK(again.groups == step.groups);

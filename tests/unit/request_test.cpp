@@ -42,7 +42,7 @@ TEST_CASE("Every option has a unique name, help, and can be applied", "[request]
     CHECK_THAT(refusal(spec.name, "\x01 no\n"), ContainsSubstring(spec.name == "container" ? "accepted" : "--rdma-"));
   }
   CHECK(names == std::set<std::string_view>{"container", "pool", "mount", "env", "workdir", "pin", "net", "devices",
-                                            "share", "wait", "verbose"});
+                                            "gpus", "share", "wait", "verbose"});
 }
 
 TEST_CASE("Plain options", "[request]") {
@@ -59,6 +59,8 @@ TEST_CASE("Plain options", "[request]") {
   CHECK(with("net", "host").net == NetScope::host);
   CHECK(with("wait", "0").wait_seconds == 0);
   CHECK(with("devices", "2").devices == 2);
+  CHECK(with("gpus", "nearest").gpus == std::vector<std::string>{"nearest"});
+  CHECK(with("gpus", "3,0000:07:00.0").gpus == std::vector<std::string>{"3", "0000:07:00.0"});
   CHECK(with("wait", "86400").wait_seconds == 86400);
 }
 
@@ -170,6 +172,10 @@ TEST_CASE("Values that are refused say what is accepted", "[request]") {
     CAPTURE(bad);
     CHECK_THAT(refusal("wait", bad), ContainsSubstring("whole number of seconds"));
     CHECK_THAT(refusal("devices", bad), ContainsSubstring("whole number from 1 to 32"));
+  }
+  for (const char* bad : {"a", "1,", ",1", "nearest,1", "-1", "99999", "0x1", "7:0"}) {
+    CAPTURE(bad);
+    CHECK_THAT(refusal("gpus", bad), ContainsSubstring("neither a number nor a PCI address"));
   }
   for (const char* bad : {"a b", "-a", "a/b", "..", "a\n"}) {
     CAPTURE(bad);

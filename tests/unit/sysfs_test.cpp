@@ -97,6 +97,49 @@ TEST_CASE("A NIC with two VFs, one of them parked", "[sysfs]") {
   CHECK(node.virtual_functions[1].pf == *parse_pci_address("0000:3b:00.0"));
 }
 
+TEST_CASE("Where functions hang, what fabric they have, and which of them are GPUs", "[sysfs]") {
+  const FakeSysfs fake;
+  const std::string port = "sys/devices/pci0000:16/0000:16:02.0/";
+  const auto function = [&](const std::string& address, const std::string& kind, const std::string& driver) {
+    fake.file(port + address + "/class", kind + "\n");
+    fake.file(port + address + "/vendor", "0x15b3\n");
+    fake.file(port + address + "/numa_node", "0\n");
+    fake.file(port + address + "/local_cpulist", "0-7\n");
+    if (!driver.empty()) fake.link(port + address + "/driver", "../../../../bus/pci/drivers/" + driver);
+    fake.link("sys/bus/pci/devices/" + address, "../../../devices/pci0000:16/0000:16:02.0/" + address);
+  };
+  function("0000:17:00.0", "0x020700", "mlx5_core");
+  function("0000:18:00.0", "0x030200", "nvidia");
+  function("0000:19:00.0", "0x030000", "ast");  // the management controller's console
+  function("0000:1a:00.0", "0x030000", "amdgpu");
+  function("0000:1b:00.0", "0x120000", "");
+  const std::string ib = port + "0000:17:00.0/infiniband/mlx5_0";
+  fake.file(ib + "/sys_image_guid", "506b:4b03:0011:2233\n");
+  fake.file(ib + "/ports/1/link_layer", "InfiniBand\n");
+  fake.link(ib + "/device", "../../../0000:17:00.0");
+  fake.link("sys/class/infiniband/mlx5_0", "../../devices/pci0000:16/0000:16:02.0/0000:17:00.0/infiniband/mlx5_0");
+  const std::string net = port + "0000:17:00.0/net/ib0";
+  fake.file(net + "/ifindex", "3\n");
+  fake.file(net + "/type", "32\n");
+  fake.link(net + "/device", "../../../0000:17:00.0");
+  fake.link("sys/class/net/ib0", "../../devices/pci0000:16/0000:16:02.0/0000:17:00.0/net/ib0");
+
+  const Inventory node = read(fake);
+  REQUIRE(node.rdma_devices.size() == 1);
+  CHECK(node.rdma_devices[0].image_guid == "506b:4b03:0011:2233");
+  CHECK(node.rdma_devices[0].vendor == "15b3");
+  CHECK(node.rdma_devices[0].link_layer == "InfiniBand");
+  CHECK(node.rdma_devices[0].pci_path == "pci0000:16/0000:16:02.0/0000:17:00.0");
+  REQUIRE(node.net_devices.size() == 1);
+  CHECK(node.net_devices[0].link_layer == "InfiniBand");
+  CHECK(node.net_devices[0].pci_path == node.rdma_devices[0].pci_path);
+  REQUIRE(node.gpus.size() == 3);
+  CHECK(node.gpus[0] ==
+        Gpu{*parse_pci_address("0000:18:00.0"), 0U, CpuSet::range(0, 7), "pci0000:16/0000:16:02.0/0000:18:00.0"});
+  CHECK(to_string(node.gpus[1].pci) == "0000:1a:00.0");
+  CHECK(to_string(node.gpus[2].pci) == "0000:1b:00.0");
+}
+
 TEST_CASE("VFs come in the order of their numbers, not of their addresses' text", "[sysfs]") {
   const FakeSysfs fake;
   fake.pci_device("0000:3b:00.0", "mlx5_core");
@@ -282,12 +325,12 @@ TEST_CASE("RDMA devices: function, netdev, port", "[sysfs]") {
   const auto devices = read(fake).rdma_devices;
   REQUIRE(devices.size() == 2);
   CHECK(devices[0] == RdmaDevice{"mlx5_0", parse_pci_address("0000:3b:00.0"), "eth2", LinkState::up, 2500, 1U,
-                                 *parse_cpu_list("0-7,16-23")});
+                                 *parse_cpu_list("0-7,16-23"), "pci0000:00/0000:3b:00.0"});
   CHECK(devices[1] == RdmaDevice{"rxe0", {}, "eth2", LinkState::down, 2500, {}, {}});
 
   // What the port of a RoCE device is, its netdev says, if it is here.
   fake.file("sys/devices/virtual/infiniband/rxe0/ports/1/link_layer", "Ethernet\n");
-  CHECK(read(fake).rdma_devices[1] == RdmaDevice{"rxe0", {}, "eth2", LinkState::unknown, 0, {}, {}});
+  CHECK(read(fake).rdma_devices[1] == RdmaDevice{"rxe0", {}, "eth2", LinkState::unknown, 0, {}, {}, "", "Ethernet"});
   fake.net_device("eth2", "");
-  CHECK(read(fake).rdma_devices[1] == RdmaDevice{"rxe0", {}, "eth2", LinkState::up, 100000, {}, {}});
+  CHECK(read(fake).rdma_devices[1] == RdmaDevice{"rxe0", {}, "eth2", LinkState::up, 100000, {}, {}, "", "Ethernet"});
 }

@@ -22,14 +22,14 @@ _berth() {
     --order) mapfile -t COMPREPLY < <(compgen -W 'locality balance' -- "$word"); return ;;
     --shortage) mapfile -t COMPREPLY < <(compgen -W 'fail share some' -- "$word"); return ;;
     --net) mapfile -t COMPREPLY < <(compgen -W 'rank node host' -- "$word"); return ;;
-    --node-name | --pool | --mount | --env | --wait | --devices | --ranks | -n | --vfs | --cpu-mask | --slurm-job | --gres | --job) return ;;
+    --node-name | --pool | --mount | --env | --wait | --devices | --gpus | --ranks | -n | --vfs | --cpu-mask | --slurm-job | --gres | --job) return ;;
   esac
 
   local words=''
   case $verb in
     '') words="$verbs $global" ;;
     plan)
-      words="--ranks --node --slurm-job --svg --explain --compare --cpu-mask --gres --topology --xml --vfs --problem --order --shortage --container --pool --mount --env --workdir --pin --net --devices --share --wait $global"
+      words="--ranks --node --slurm-job --svg --explain --compare --cpu-mask --gres --topology --xml --vfs --problem --order --shortage --container --pool --mount --env --workdir --pin --net --devices --gpus --share --wait $global"
       if [[ $word != -* ]]; then
         compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return

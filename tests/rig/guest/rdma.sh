@@ -15,6 +15,8 @@ $(printf '%s\n' "${@:4}")"
   start_berth_cluster "" --host-network --slurm-conf MessageTimeout=60 --slurm-conf PropagateResourceLimitsExcept=MEMLOCK
 }
 
+none_joins() { ! berth_on n1 leases --json | grep '"joins"'; }
+
 # The lines that pools with a netns need.
 rdma_addresses=('addresses = ["10.77.0.0/16"]' 'nodes = "n1"')
 
@@ -28,6 +30,7 @@ set -eu
 rm -f "$HOME/done.$SLURM_PROCID"
 address=${BERTH_ADDRESS%%,*}
 echo "${address:-127.0.0.1}" >"$HOME/address.$SLURM_PROCID"  # in the host's network ranks talk about their QPs over lo
+address=${VERBS_ADDRESS:-$address}
 peer() { while [ ! -s "$HOME/address.0" ]; do sleep 0.1; done; cat "$HOME/address.0"; }
 # The index of the GID of this rank's own address; in the host's network that of the link.
 own_gid() {
@@ -206,8 +209,8 @@ rdma_cm_traffic() {
 # several_devices WHAT: a rank with two devices has both, of different cards, with traffic over each; and they come home when
 # everything of the step is killed.
 several_devices() {
-  local seen step ranks before
-  before=$(machine_devices)
+  local seen step ranks which
+  berth_on n1 unpark --all || true
   seen=$(on_host -n2 --rdma-devices=2 sh "$work/home/view.sh" 2>&1) || true
   printf '%s\n' "$seen"
   check_equal "$1: two RDMA devices, of two cards" 2 "$(grep -cE '^rdma rxe0v[0-9] rxe1v[0-9]$' <<<"$seen")"
@@ -218,9 +221,11 @@ several_devices() {
     rm -f "$work"/home/address.*
     # shellcheck disable=SC2016
     check "$1: ibv_rc_pingpong over each (\${X$which})" on_host -n2 --rdma-devices=2 sh -c \
-      'BERTH_RDMA_DEVICE=${BERTH_RDMA_DEVICE'"$which"'} BERTH_ADDRESS=${BERTH_ADDRESS'"$which"'} exec sh "$HOME/pingpong.sh"'
+      'export BERTH_RDMA_DEVICE=${BERTH_RDMA_DEVICE'"$which"'} VERBS_ADDRESS=${BERTH_ADDRESS'"$which"'}
+      export BERTH_RDMA_GID_INDEX=${BERTH_RDMA_GID_INDEX'"$which"'}; exec sh "$HOME/pingpong.sh"'
   done
-  check "$1: further devices are home" devices_are "$before"
+  check "$1: further devices are home" eventually none_joins
+  check "$1: the first ones are parked" all_parked n1
 
   rm -f "$work"/home/both.*
   on_host -n2 --rdma-devices=2 sh -c 'echo $$ >"$HOME/both.$SLURM_PROCID"; exec sleep 300' >/dev/null 2>&1 &
@@ -232,7 +237,8 @@ several_devices() {
   wait "$step" || true
   berth_on n1 leases
   check "$1: after kill -9 of the broker, repair" berth_on n1 repair
-  check "$1: all is as before" eventually devices_are "$before"
+  check "$1: then berth unpark --all" berth_on n1 unpark --all
+  check "$1: all is as before" eventually devices_are "$devices_before"
   seen=$(on_host -n2 --rdma-devices=2 sh -c 'echo $BERTH_RDMA_DEVICE' 2>&1) || true
   check_equal "$1: the next step has both" 2 "$(grep -cE '^rxe0v[0-9],rxe1v[0-9]$' <<<"$seen")"
   seen=$(on_host -n2 sh "$work/home/view.sh" 2>&1) || true
