@@ -1,4 +1,4 @@
-# Common to the tests of `berth run`: a machine of their own, made of a private mount and network namespace, in which
+# Common to the tests of `berth run`: a machine of their own, made of private mount, network and pid namespaces, in which
 # Berth is installed with its setuid helper. Sourced; the caller sets -euo pipefail.
 #
 #   enter_machine "$@"     runs the calling script again inside the namespaces; goes on only there
@@ -66,7 +66,7 @@ eventually() {
 traces() {
   awk '{print "mount", $5, $9}' /proc/self/mountinfo | grep -v /run/berth/netns/ | sort
   ip -o link | awk -F': ' '{sub(/@.*/, "", $2); print "link", $2}' | sort
-  compgen -G '/sys/block/loop*/loop/backing_file' | sed 's/^/loop /' || true
+  grep -l -- "$work" /sys/block/loop*/loop/backing_file 2>/dev/null || true
   compgen -G '/run/berth/steps/*' || true
   pgrep -x 'berth-.*' -a | grep -v "^$$ " || true
   "$BERTH_CLI" leases --json | python3 -c '
@@ -94,8 +94,8 @@ enter_machine() {
     work=$(mktemp -d /var/lib/berth-test.XXXXXX)
     chmod 755 "$work"
     trap 'rm -rf --one-file-system -- "$work"' EXIT
-    BERTH_TEST_MACHINE=$work unshare --mount --net --propagation private -- "$0" "$@" && exit 0
-    exit $?
+    BERTH_TEST_MACHINE=$work unshare --mount --net --pid --fork --kill-child --mount-proc --propagation private -- "$0" "$@"
+    exit
   fi
   work=$BERTH_TEST_MACHINE
   # A sysfs shows the network namespace that it was mounted in; what lies below the old one is needed as well.
