@@ -5,7 +5,7 @@
 //   berth-enter -> broker   StepRecord once, if this rank has started the broker; EOF says nothing
 //   rank       -> broker    {"local_rank": N}, from berth-enter with {"rank": N}; later {"entered": true}
 //   broker     -> rank      {"admitted": true} or {"error": …} after "entered", if the Grant has an RDMA device
-//   broker     -> rank      Grant, or {"error": …}
+//   broker     -> rank      Grant, or {"error": …}, with {"heard": true} if another rank of berth-enter's has said it
 //                           before that, while devices are awaited, {"waiting": TEXT}
 //   broker     -> relay     {"berth": N} with the rank's relay socket and pidfd
 //   relay      -> broker    {"closed": N}: the last rank of that berth is gone and no socket of it is held any more

@@ -335,6 +335,9 @@ void Step::on_connection(std::size_t index) {
   // A rank that failed on its way in would leave the others waiting for it in MPI_Init. It is on its way out itself,
   // and so are all where the whole step was refused: killing those would only cut off their message.
   if (!rank.entered && !failure_) kill_ranks(index);
+  if (!failure_ || patience_) return;
+  for (Rank& other : ranks_)
+    if (other.connection) answer(other);
 }
 
 void Step::on_pidfd(std::size_t index) {

@@ -76,6 +76,7 @@ class Step {
   void take(const NodePlan& plan, std::vector<Claim> claims);
   void admit_ranks();
   void answer(Rank& rank);
+  void refuse(Rank& rank);
   [[nodiscard]] Grant make_grant(const Rank& rank) const;
   [[nodiscard]] std::size_t joined_berth(std::size_t berth) const;
   void kill_ranks(std::optional<std::size_t> spared = std::nullopt);
@@ -114,6 +115,7 @@ class Step {
   std::string phases_;  // "policy 0.2, inventory 1.1, …" in milliseconds, for --rdma-verbose
   std::chrono::steady_clock::time_point phase_start_;
   bool admitted_ = false;
+  bool refused_ = false;  // one rank has been told so
   bool over_ = false;
 };
 

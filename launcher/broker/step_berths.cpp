@@ -154,11 +154,25 @@ void Step::await_devices(const Error& busy) {
                  {{"waiting", fmt::format("berth: waiting up to {} s: {}", record_.request.wait_seconds, busy.why)}});
 }
 
+/// mpirun ends all ranks as soon as one has failed: the others must live until the first has said why.
+void Step::refuse(Rank& rank) {
+  nlohmann::json refusal = to_json_value(*failure_);
+  if (record_.awaited_ranks > 0) {
+    const auto speaks = [&](const Rank& other) { return &other != &rank && other.answered && other.connection; };
+    if (std::ranges::any_of(ranks_, speaks)) {
+      rank.answered = false;
+      return;
+    }
+    refusal["heard"] = std::exchange(refused_, true);
+  }
+  send_message(rank.connection.get(), refusal);
+}
+
 void Step::answer(Rank& rank) {
   if (rank.answered || rank.dead) return;
   rank.answered = true;
   try {
-    if (failure_) return send_message(rank.connection.get(), to_json_value(*failure_));
+    if (failure_) return refuse(rank);
     const Grant grant = make_grant(rank);
     std::vector<int> fds;
     if (grant.has_netns) fds.push_back(berths_[*rank.berth].held->netns.get());

@@ -51,7 +51,8 @@ Error broker_ended() {
           "see the system log of the node (berth-broker)"};
 }
 
-std::optional<Entry> request_entry(UniqueFd broker, const nlohmann::json& hello, void (*say)(const std::string&)) {
+std::optional<Entry> request_entry(UniqueFd broker, const nlohmann::json& hello, void (*say)(const std::string&),
+                                   bool& heard) {
   Entry entry;
   PhaseClock clock(entry.phases);
   entry.broker = std::move(broker);
@@ -67,6 +68,7 @@ std::optional<Entry> request_entry(UniqueFd broker, const nlohmann::json& hello,
       say(answer->body["waiting"].get<std::string>());
       continue;
     }
+    heard = answer->body.value("heard", false);
     if (answer->body.contains("error")) throw parse_error(answer->body);
     entry.grant = parse_grant(answer->body);
     auto next = answer->fds.begin();

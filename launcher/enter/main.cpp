@@ -153,7 +153,7 @@ StepRecord make_step_record(const Credentials& user, const LaunchContext& contex
 }
 
 Entry enter_step(const Credentials& user, const LaunchContext& context, const RunRecord& record, const Request& request,
-                 const std::map<std::string, std::string>& environment) {
+                 const std::map<std::string, std::string>& environment, bool& heard) {
   const std::string directory = choose_directory(user, context, record);
   const BrokerProgram program{BERTH_LIBEXECDIR "/berth-broker", kPolicyPath, kStateDirectory};
   for (int attempt = 0; attempt < kMostBrokers; ++attempt) {
@@ -161,7 +161,8 @@ Entry enter_step(const Credentials& user, const LaunchContext& context, const Ru
       const UniqueFd control = start_broker(program, listener);
       send_message(control.get(), to_json_value(make_step_record(user, context, request, environment)));
     });
-    auto entry = request_entry(std::move(broker), {{"local_rank", context.local_rank}, {"rank", context.rank}}, say);
+    auto entry =
+        request_entry(std::move(broker), {{"local_rank", context.local_rank}, {"rank", context.rank}}, say, heard);
     if (entry) return std::move(*entry);
   }
   throw broker_ended();
@@ -186,7 +187,7 @@ Entry enter_step(const Credentials& user, const LaunchContext& context, const Ru
                      errno == ENOEXEC ? "it is neither a program of this machine's kind nor a script with #!" : "");
 }
 
-void run(int record_fd, int& exit_code, bool& quiet) {
+void run(int record_fd, int& exit_code, bool& heard) {
   const RunRecord record = read_run_record(record_fd);
   auto environment = parse_environment(record.environment);
   const LaunchContext context = parse_launch_context(environment);
@@ -197,9 +198,7 @@ void run(int record_fd, int& exit_code, bool& quiet) {
   become_root();
   const mode_t umask_of_user = umask(022);
 
-  quiet = context.local_rank != 0;  // what the broker refuses, it refuses to all of them
-  Entry entry = enter_step(user, context, record, request, environment);
-  quiet = false;
+  Entry entry = enter_step(user, context, record, request, environment, heard);
   enter_as_root(entry);
   drop_to_user(user);
   umask(umask_of_user);
@@ -222,12 +221,12 @@ void run(int record_fd, int& exit_code, bool& quiet) {
 
 int main(int argc, char** argv) {
   int exit_code = berth::kExitRefused;
-  bool quiet = false;
+  bool heard = false;  // by the user, from another rank
   try {
     clearenv();
-    berth::run(argc == 2 ? berth::parse_descriptor(argv[1]) : -1, exit_code, quiet);
+    berth::run(argc == 2 ? berth::parse_descriptor(argv[1]) : -1, exit_code, heard);
   } catch (const berth::Error& error) {
-    if (!quiet || error.code == berth::ErrorCode::usage) berth::say(error.render());
+    if (!heard) berth::say(error.render());
   } catch (const std::exception& error) {
     berth::say(fmt::format("berth: internal error: {}", error.what()));
   }
