@@ -81,6 +81,7 @@ Template make_template(const Setting& setting, const std::string& image) {
                                 .working_directory = "/tmp",
                                 .mounts = {},
                                 .runtime_directories = {},
+                                .session_directories = {},
                                 .policy = &mounts});
   result.open_ms = middle - start;
   result.build_ms = now_ms() - middle;
