@@ -4,9 +4,6 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,6 +15,7 @@
 #include "launcher/core/launch_context.hpp"
 #include "launcher/core/run_record.hpp"
 #include "launcher/system/fd.hpp"
+#include "launcher/system/setuid_program.hpp"
 
 namespace berth {
 namespace {
@@ -32,15 +30,8 @@ struct RunOptions {
 
 /// Why berth-enter would not have the rights that it needs; empty: it has them.
 std::string find_obstacle() {
-  struct stat status {};
-  if (stat(kEnterProgram, &status) != 0) return fmt::format("there is no {} on this machine", kEnterProgram);
-  if (geteuid() == 0) return {};
-  const bool setuid = status.st_uid == 0 && (status.st_mode & S_ISUID) != 0;
-  if (!setuid && getxattr(kEnterProgram, "security.capability", nullptr, 0) <= 0)
-    return fmt::format("{} is neither setuid root nor does it have file capabilities", kEnterProgram);
-  struct statvfs file_system {};
-  if (statvfs(kEnterProgram, &file_system) == 0 && (file_system.f_flag & ST_NOSUID) != 0)
-    return fmt::format("the file system of {} is mounted nosuid", kEnterProgram);
+  if (geteuid() == 0 && access(kEnterProgram, X_OK) == 0) return {};
+  if (std::string obstacle = find_setuid_obstacle(kEnterProgram); !obstacle.empty()) return obstacle;
   if (prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
     return "this process must not gain privileges (no_new_privs, set by a container or by systemd)";
   return {};

@@ -125,6 +125,17 @@ Findings check_gres(const NodeFacts& facts) {
   return findings;
 }
 
+Findings check_run(const NodeFacts& facts) {
+  if (!facts.run_obstacle.empty())
+    return {{Severity::note, "users cannot start ranks by `berth run`", facts.run_obstacle,
+             "where mpirun or mpiexec is used without srun: chmod u+s " BERTH_LIBEXECDIR "/berth-enter"}};
+  const bool everybody = facts.policy.policy && facts.policy.policy->run_outside_jobs;
+  return {{Severity::ok,
+           fmt::format("`berth run` gives devices {}",
+                       everybody ? "to everybody whom the policy allows them" : "to those who have a Slurm job here"),
+           "", ""}};
+}
+
 Findings check_limits(const NodeFacts& facts) {
   Findings findings;
   const auto& memlock = facts.slurm.memlock;

@@ -27,6 +27,7 @@ Findings check_pmix(const NodeFacts& facts);
 Findings check_gres(const NodeFacts& facts);
 Findings check_limits(const NodeFacts& facts);
 Findings check_leases(const NodeFacts& facts);
+Findings check_run(const NodeFacts& facts);
 
 struct Check {
   std::string_view name;  ///< stable: monitoring may look for it
@@ -39,6 +40,7 @@ inline constexpr std::array kChecks = {
     Check{"pools", check_pools}, Check{"vfs", check_functions}, Check{"images", check_images},
     Check{"slurm", check_slurm}, Check{"plugin", check_plugin}, Check{"pmix", check_pmix},
     Check{"gres", check_gres},   Check{"limits", check_limits}, Check{"leases", check_leases},
+    Check{"run", check_run},
 };
 
 }  // namespace berth

@@ -17,6 +17,7 @@
 #include "launcher/doctor/slurm_facts.hpp"
 #include "launcher/system/policy_file.hpp"
 #include "launcher/system/root_dir.hpp"
+#include "launcher/system/setuid_program.hpp"
 
 namespace berth {
 namespace {
@@ -160,6 +161,7 @@ NodeFacts read_node_facts(Inventory inventory, const DoctorOptions& options) {
   for (const char* program :
        {"/usr/bin/squashfuse_ll", "/usr/bin/squashfuse", "/usr/local/bin/squashfuse_ll", "/usr/local/bin/squashfuse"})
     facts.has_squashfuse = facts.has_squashfuse || access(program, X_OK) == 0;
+  facts.run_obstacle = find_setuid_obstacle(BERTH_LIBEXECDIR "/berth-enter");
   facts.slurm = read_slurm_facts();
   read_journal(options.state_directory, facts);
   return facts;

@@ -62,6 +62,7 @@ struct NodeFacts {
   PolicyFacts policy;
   std::vector<ImagePathFacts> image_paths;
   bool has_squashfuse = false;
+  std::string run_obstacle;  ///< why users cannot use `berth run`; empty: they can
   SlurmFacts slurm;
   std::vector<LeaseFacts> leases;
   std::vector<std::string> stale_traces;  ///< devices of which only a lock file or a pin is left, which nobody holds

@@ -42,7 +42,7 @@ complaints() { grep -E '^(note|warning|error)' <<<"$out" | grep -vE '^[a-z]+ +(s
 
 doctor
 check "a good node: nothing but Slurm to complain about" test -z "$(complaints)"
-for name in view kernel modules iommu rdma policy pools vfs images gres leases; do
+for name in view kernel modules iommu rdma policy pools vfs images gres leases run; do
   check "says that it looked at: $name" says "$out" "^ok +$name "
 done
 check "changes nothing" test ! -e /run/berth

@@ -198,6 +198,11 @@ TEST_CASE("Slurm and its plugin", "[doctor]") {
                   [](NodeFacts& facts) { facts.slurm.memlock = std::uint64_t{8} << 20; });
 }
 
+TEST_CASE("Whether `berth run` has its helper", "[doctor]") {
+  check_complaint("note run: users cannot start ranks by `berth run` | there is none", "chmod u+s",
+                  [](NodeFacts& facts) { facts.run_obstacle = "there is none"; });
+}
+
 TEST_CASE("What is left behind, and what is in quarantine", "[doctor]") {
   const auto lease = [](Phase phase, bool is_orphan, const std::string& reason = "") {
     LeaseFacts facts;

@@ -36,7 +36,7 @@ _berth() {
       fi
       ;;
     run)
-      words="--pool --mount --env --workdir --pin --net --share --wait --verbose --help"
+      words="--pool --mount --env --workdir --pin --net --devices --gpus --share --wait --verbose --help"
       if [[ $word != -* ]]; then
         compopt -o filenames && mapfile -t COMPREPLY < <(compgen -W none -- "$word"; compgen -f -- "$word")
         return
