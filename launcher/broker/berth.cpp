@@ -8,6 +8,7 @@
 #include "launcher/broker/berth_device.hpp"
 #include "launcher/broker/berth_release.hpp"
 #include "launcher/broker/parallel.hpp"
+#include "launcher/broker/rdma_moves.hpp"
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/process.hpp"
 
@@ -186,8 +187,10 @@ HeldBerth place(const Journal& journal, Claim claim, const UniqueFd& netns, cons
 }
 
 void lease(const Journal& journal, HeldBerth& berth, const LeaseOwner& owner) {
+  if (berth.record.last_uid.value_or(owner.uid) != owner.uid) cut_off_rdma_users(journal, berth.record, berth.netns);
   berth.record.phase = Phase::leased;
   berth.record.owner = owner;
+  berth.record.last_uid = owner.uid;
   journal.write(berth.record);
 }
 

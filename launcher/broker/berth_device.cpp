@@ -88,6 +88,7 @@ UniqueFd set_up(const Journal& journal, LeaseRecord& record, const ForeignNetns*
   record.foreign_netns = foreign != nullptr;
   record.owner.reset();
   if (foreign) record.owner = foreign->owner;
+  record.last_uid.reset();
   record.reason.clear();
   UniqueFd netns;
   if (!berth.joins.empty() && berth.kind != PoolKind::host) {

@@ -7,6 +7,7 @@
 #include <array>
 
 #include "launcher/broker/rdma_device.hpp"
+#include "launcher/broker/rdma_moves.hpp"
 #include "launcher/broker/vf_settings.hpp"
 #include "launcher/core/hardware_addresses.hpp"
 #include "launcher/system/mounts.hpp"
@@ -231,6 +232,7 @@ void bring_in(const Journal& journal, LeaseRecord& record, const UniqueFd& netns
   if (record.berth.kind == PoolKind::macvlan) return create_macvlan(host, record, netns);
   // The order: what only the PF can set, the RDMA device, and the netdev last.
   apply_vf(journal, host, record);
+  await_rdma(record);
   move_rdma_in(journal, record, netns);
   move_netdev_in(host, record, netns);
 }
@@ -241,13 +243,15 @@ void bring_home(const Journal& journal, const LeaseRecord& record, const std::op
     if (netns) remove_macvlan(record, *netns);
     return;
   }
-  // The order: the RDMA device, the netdev, what only the PF can set, and what the netdev itself had.
+  // The order: the RDMA device, the netdev, what only the PF can set, and what the netdev itself had. Restoring may
+  // bind the driver anew, so the RDMA device is looked for last.
   move_rdma_home(journal, record, netns);
   LinkSocket host;
   if (netns) move_netdev_home(host, record, *netns);
   if (record.berth.pci) await_netdev(host, record);
   restore_vf_settings(journal, record);
   restore_netdev(host, record);
+  await_rdma(record);
 }
 
 MacAddress berth_mac(const LeaseRecord& record) {

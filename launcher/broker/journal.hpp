@@ -79,9 +79,10 @@ struct LeaseRecord {
   std::uint64_t netns_inode = 0;  ///< 0: no netns yet
   bool foreign_netns = false;     ///< it is a container's: nobody in it is killed, and at release the device goes home
   OriginalState original;
-  std::vector<std::string> joined = {};  ///< devices that have moved, or are about to move, into this one's netns, too
-  std::optional<LeaseOwner> owner;       ///< with Phase::leased and releasing; always with a foreign netns
-  std::string reason;                    ///< with Phase::quarantined
+  std::vector<std::string> joined = {};   ///< devices that have moved, or are about to move, into this one's netns, too
+  std::optional<LeaseOwner> owner;        ///< with Phase::leased and releasing; always with a foreign netns
+  std::optional<std::uint32_t> last_uid;  ///< of the last owner; nullopt: nobody had the berth since it was built
+  std::string reason;                     ///< with Phase::quarantined
   bool operator==(const LeaseRecord&) const = default;
 };
 

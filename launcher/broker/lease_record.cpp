@@ -244,6 +244,7 @@ std::string to_json_text(const LeaseRecord& record) {
   if (record.original != OriginalState{}) object["original"] = make_original(record.original);
   if (!record.joined.empty()) object["joined"] = record.joined;
   if (record.owner) object["owner"] = make_owner(*record.owner);
+  if (record.last_uid) object["last_uid"] = *record.last_uid;
   if (!record.reason.empty()) object["reason"] = record.reason;
   return object.dump(1, ' ', false, json::error_handler_t::replace) + "\n";
 }
@@ -265,6 +266,7 @@ LeaseRecord parse_lease_record(const std::string& text) {
     if (object.contains("original")) record.original = parse_original(object["original"]);
     if (object.contains("joined")) object["joined"].get_to(record.joined);
     if (object.contains("owner")) record.owner = parse_owner(object["owner"]);
+    if (object.contains("last_uid")) record.last_uid = object["last_uid"].get<std::uint32_t>();
     if (object.contains("reason")) object["reason"].get_to(record.reason);
     return record;
   } catch (const json::exception& error) {

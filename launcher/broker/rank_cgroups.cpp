@@ -80,6 +80,7 @@ void RankCgroups::apply_limits(const RankOfDevice& rank) {
     if (rank.settings->hca_handles) limits += fmt::format(" hca_handle={}", *rank.settings->hca_handles);
     if (rank.settings->hca_objects) limits += fmt::format(" hca_object={}", *rank.settings->hca_objects);
     tree.write(path, "rdma.max", limits);
+    limited_.push_back({kLimitsController, path, grant->device});
   }
 }
 
@@ -107,6 +108,13 @@ void RankCgroups::apply_rules(const std::vector<RankOfDevice>& ranks) {
 }
 
 RankCgroups::~RankCgroups() {
+  // A cgroup of Slurm's may stay when the rank is gone.
+  for (const Made& limited : limited_) try {
+      const CgroupTree tree = CgroupTree::with_controller(limited.controller);
+      if (tree.exists(limited.path))
+        tree.write(limited.path, "rdma.max", limited.device + " hca_handle=max hca_object=max");
+    } catch (const Error&) {  // Slurm has just removed it, or somebody the device
+    }
   for (const Made& made : made_) try {
       const CgroupTree tree = CgroupTree::with_controller(made.controller);
       if (!tree.exists(made.path)) continue;

@@ -34,12 +34,14 @@ class RankCgroups {
   struct Made {
     std::string controller;  // "": cgroup v2
     std::string path;
+    std::string device = {};  // that is limited there
   };
   std::string own_cgroup(const std::string& controller, const RankOfDevice& rank);
   void apply_limits(const RankOfDevice& rank);
   void apply_rules(const std::vector<RankOfDevice>& ranks);
 
   std::vector<Made> made_;
+  std::vector<Made> limited_;
   std::vector<UniqueFd> links_;
 };
 

@@ -21,19 +21,15 @@ namespace {
 
 /// A link comes up within seconds, and its GIDs with it; a subnet manager may take longer, but not for RoCE.
 constexpr std::chrono::seconds kReadyPatience{10};
-/// The kernel brings the device of a dead netns home by and by.
-constexpr std::chrono::seconds kHomePatience{3};
 /// Objects of a process that was killed are freed a moment after its end.
 constexpr std::chrono::seconds kUserPatience{1};
-
-bool moves(const BerthSpec& berth) { return berth.rdma.mode == RdmaMode::exclusive; }
 
 /// Whether the whole RDMA device is the rank's, as that of a VF is.
 bool is_own(const BerthSpec& berth) { return berth.kind == PoolKind::sriov; }
 
 /// The netns that the device is in while the berth is parked.
 RdmaSocket open_socket(const BerthSpec& berth, const UniqueFd& netns) {
-  return moves(berth) ? RdmaSocket::in_netns(netns) : RdmaSocket();
+  return berth.rdma.mode == RdmaMode::exclusive ? RdmaSocket::in_netns(netns) : RdmaSocket();
 }
 
 std::vector<std::string> list_directory(const std::string& path) {
@@ -59,18 +55,6 @@ std::vector<RdmaLink> find_by_netdev(std::vector<RdmaLink> devices, const std::s
       found.push_back(device);
   if (!found.empty()) return found;
   const auto names = list_directory(fmt::format("/sys/class/net/{}/device/infiniband", netdev));
-  std::erase_if(devices, [&](const RdmaLink& device) { return std::ranges::find(names, device.name) == names.end(); });
-  return devices;
-}
-
-std::vector<RdmaLink> find_on_host(const BerthSpec& berth, const std::string& netdev) {
-  auto devices = RdmaSocket().list();
-  if (berth.kind == PoolKind::host) {
-    std::erase_if(devices, [&](const RdmaLink& device) { return device.name != berth.parent; });
-    return devices;
-  }
-  if (!berth.pci) return find_by_netdev(std::move(devices), berth.kind == PoolKind::macvlan ? berth.parent : netdev);
-  const auto names = read_names(*berth.pci);
   std::erase_if(devices, [&](const RdmaLink& device) { return std::ranges::find(names, device.name) == names.end(); });
   return devices;
 }
@@ -123,9 +107,21 @@ bool selinux_is_on() { return std::filesystem::exists("/sys/fs/selinux/enforce")
 
 }  // namespace
 
+std::vector<RdmaLink> find_rdma_on_host(const BerthSpec& berth, const std::string& netdev) {
+  auto devices = RdmaSocket().list();
+  if (berth.kind == PoolKind::host) {
+    std::erase_if(devices, [&](const RdmaLink& device) { return device.name != berth.parent; });
+    return devices;
+  }
+  if (!berth.pci) return find_by_netdev(std::move(devices), berth.kind == PoolKind::macvlan ? berth.parent : netdev);
+  const auto names = read_names(*berth.pci);
+  std::erase_if(devices, [&](const RdmaLink& device) { return std::ranges::find(names, device.name) == names.end(); });
+  return devices;
+}
+
 void read_rdma_device(const BerthSpec& berth, OriginalState& original) {
   if (berth.rdma.mode == RdmaMode::off) return;
-  const auto devices = find_on_host(berth, original.name);
+  const auto devices = find_rdma_on_host(berth, original.name);
   const std::string id = berth.pci ? to_string(*berth.pci) : berth.parent;
   if (devices.size() != 1)
     throw Error(ErrorCode::host, fmt::format("cannot tell the RDMA device of {}", id),
@@ -141,21 +137,6 @@ void read_rdma_device(const BerthSpec& berth, OriginalState& original) {
       berth.kind == PoolKind::macvlan ? LinkSocket().find(berth.parent) : LinkSocket().find(original.name);
   for (const RdmaPort& port : device.ports)
     if (netdev && port.ifindex == netdev->index) original.rdma_port = port.number;
-}
-
-void move_rdma_in(const Journal& journal, LeaseRecord& record, const UniqueFd& netns) {
-  if (!moves(record.berth)) return;
-  std::vector<RdmaLink> devices;
-  if (!poll_until(kHomePatience,
-                  [&] { return (devices = find_on_host(record.berth, record.original.name)).size() == 1; }))
-    throw Error(ErrorCode::host, fmt::format("cannot find RDMA device '{}'", record.original.rdma_device),
-                "it has vanished meanwhile");
-  if (devices.front().name != record.original.rdma_device) {
-    record.original.rdma_device = devices.front().name;
-    journal.write(record);
-  }
-  const Lock one_at_a_time = journal.lock_rdma();
-  RdmaSocket().move(devices.front(), netns);
 }
 
 void wait_for_rdma(const LeaseRecord& record, const UniqueFd& netns) {
@@ -182,22 +163,6 @@ void wait_for_rdma(const LeaseRecord& record, const UniqueFd& netns) {
     throw Error(ErrorCode::host, fmt::format("cannot use RDMA device '{}'", device),
                 fmt::format("its table of GIDs gets none for {} of '{}'", *missing, record.berth.interface),
                 "the table may be full; see /sys/class/infiniband/*/ports/*/gids");
-}
-
-void move_rdma_home(const Journal& journal, const LeaseRecord& record, const std::optional<UniqueFd>& netns) {
-  const std::string& name = record.original.rdma_device;
-  if (!moves(record.berth) || name.empty()) return;
-  const Lock one_at_a_time = journal.lock_rdma();
-  if (netns) {
-    const UniqueFd home = open_current_netns();
-    const NetnsGuard inside(*netns);
-    RdmaSocket socket;
-    if (const auto device = socket.find(name)) socket.move(*device, home);
-  }
-  RdmaSocket host;
-  if (poll_until(kHomePatience, [&] { return host.find(name).has_value(); })) return;
-  throw Error(ErrorCode::host, fmt::format("cannot find RDMA device '{}'", name),
-              "it is neither on the host nor in its berth", "check that its driver is loaded: rdma link");
 }
 
 bool is_rdma_ready(const LeaseRecord& record, const UniqueFd& netns) {

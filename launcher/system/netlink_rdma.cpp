@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 #include <linux/netlink.h>
-#include <netlink/attr.h>
-#include <netlink/msg.h>
 #include <rdma/rdma_netlink.h>
 
 #include <algorithm>
@@ -16,68 +14,11 @@ namespace berth {
 
 namespace {
 
-constexpr std::uint8_t kPortActive = 4;  // IB_PORT_ACTIVE; the header that has it is libibverbs'
-
 int message_type(int command) { return RDMA_NL_GET_TYPE(RDMA_NL_NLDEV, command); }
 
 /// NETLINK_RDMA has no header of its own.
 NetlinkMessage make_request(int command, int flags = 0) {
   return make_netlink_message(message_type(command), flags, nullptr, 0);
-}
-
-class Attributes {
- public:
-  explicit Attributes(nlmsghdr* header) { nlmsg_parse(header, 0, attributes_, RDMA_NLDEV_ATTR_MAX - 1, nullptr); }
-  explicit Attributes(nlattr* nest) { nla_parse_nested(attributes_, RDMA_NLDEV_ATTR_MAX - 1, nest, nullptr); }
-
-  [[nodiscard]] unsigned number(int attribute) const {
-    return attributes_[attribute] ? nla_get_u32(attributes_[attribute]) : 0;
-  }
-  [[nodiscard]] std::uint8_t byte(int attribute) const {
-    return attributes_[attribute] ? nla_get_u8(attributes_[attribute]) : std::uint8_t{0};
-  }
-  [[nodiscard]] std::string text(int attribute) const {
-    return attributes_[attribute] ? parse_netlink_text(attributes_[attribute]) : std::string{};
-  }
-  [[nodiscard]] nlattr* get(int attribute) const { return attributes_[attribute]; }
-
- private:
-  nlattr* attributes_[RDMA_NLDEV_ATTR_MAX] = {};
-};
-
-RdmaLink parse_device(nlmsghdr* header) {
-  const Attributes attributes(header);
-  return {attributes.number(RDMA_NLDEV_ATTR_DEV_INDEX), attributes.text(RDMA_NLDEV_ATTR_DEV_NAME), {}};
-}
-
-RdmaPort parse_port(nlmsghdr* header) {
-  const Attributes attributes(header);
-  return {attributes.number(RDMA_NLDEV_ATTR_PORT_INDEX), attributes.byte(RDMA_NLDEV_ATTR_PORT_STATE) == kPortActive,
-          attributes.number(RDMA_NLDEV_ATTR_NDEV_INDEX)};
-}
-
-/// The kernel's huge_encode_dev(): 20 bits of minor number around 12 of major.
-RdmaCharDevice parse_char_device(nlmsghdr* header) {
-  const Attributes attributes(header);
-  const nlattr* number = attributes.get(RDMA_NLDEV_ATTR_CHARDEV);
-  const std::uint64_t device = number ? nla_get_u64(number) : 0;
-  return {attributes.text(RDMA_NLDEV_ATTR_CHARDEV_NAME), static_cast<unsigned>((device & 0xfff00U) >> 8U),
-          static_cast<unsigned>((device & 0xffU) | ((device >> 12U) & 0xfff00U))};
-}
-
-/// Both ways of saying who uses a device have this form: a list of objects that may be the kernel's own, or have a
-/// process that is still alive.
-void collect_users(nlmsghdr* header, int list, std::vector<int>& users) {
-  const Attributes attributes(header);
-  nlattr* objects = attributes.get(list);
-  if (!objects) return;
-  int left = nla_len(objects);
-  for (auto* entry = static_cast<nlattr*>(nla_data(objects)); nla_ok(entry, left); entry = nla_next(entry, &left)) {
-    const Attributes object(entry);
-    if (object.get(RDMA_NLDEV_ATTR_RES_KERN_NAME)) continue;
-    const auto pid = static_cast<int>(object.number(RDMA_NLDEV_ATTR_RES_PID));
-    if (std::find(users.begin(), users.end(), pid) == users.end()) users.push_back(pid);
-  }
 }
 
 Error move_error(int error_number, const RdmaLink& device, const std::string& origin) {
@@ -115,11 +56,8 @@ RdmaNetnsMode RdmaSocket::netns_mode() {
   // Kernels before 5.2 know no modes: every device is seen everywhere.
   auto mode = RdmaNetnsMode::shared;
   const NetlinkMessage request = make_request(RDMA_NLDEV_CMD_SYS_GET);
-  const int error_number = socket_.transact(request.get(), [&](nlmsghdr* header) {
-    const Attributes attributes(header);
-    if (attributes.get(RDMA_NLDEV_SYS_ATTR_NETNS_MODE) && attributes.byte(RDMA_NLDEV_SYS_ATTR_NETNS_MODE) == 0)
-      mode = RdmaNetnsMode::exclusive;
-  });
+  const int error_number =
+      socket_.transact(request.get(), [&](nlmsghdr* message) { mode = parse_rdma_netns_mode(message).value_or(mode); });
   if (error_number != 0 && error_number != EINVAL && error_number != EOPNOTSUPP)
     throw system_error(error_number, "cannot tell the kernel's RDMA netns mode", socket_.origin());
   return mode;
@@ -128,7 +66,7 @@ RdmaNetnsMode RdmaSocket::netns_mode() {
 std::vector<RdmaLink> RdmaSocket::list() {
   std::vector<RdmaLink> devices;
   int error_number = socket_.dump([] { return make_request(RDMA_NLDEV_CMD_GET, NLM_F_DUMP); }, [&] { devices.clear(); },
-                                  [&](nlmsghdr* header) { devices.push_back(parse_device(header)); });
+                                  [&](nlmsghdr* message) { devices.push_back(parse_rdma_device(message)); });
   for (RdmaLink& device : devices) {
     if (error_number != 0) break;
     error_number = socket_.dump(
@@ -137,7 +75,7 @@ std::vector<RdmaLink> RdmaSocket::list() {
           put(request, RDMA_NLDEV_ATTR_DEV_INDEX, device.index);
           return request;
         },
-        [&] { device.ports.clear(); }, [&](nlmsghdr* header) { device.ports.push_back(parse_port(header)); });
+        [&] { device.ports.clear(); }, [&](nlmsghdr* message) { device.ports.push_back(parse_rdma_port(message)); });
     if (error_number == ENODEV || error_number == EINVAL) error_number = 0;  // it has just gone: a device without ports
   }
   if (error_number != 0) throw system_error(error_number, "cannot list RDMA devices", socket_.origin());
@@ -158,7 +96,7 @@ std::optional<RdmaCharDevice> RdmaSocket::find_char_device(const std::string& ki
   if (port > 0) put(request, RDMA_NLDEV_ATTR_PORT_INDEX, port);
   std::optional<RdmaCharDevice> found;
   const int error_number =
-      socket_.transact(request.get(), [&](nlmsghdr* header) { found = parse_char_device(header); });
+      socket_.transact(request.get(), [&](nlmsghdr* message) { found = parse_rdma_char_device(message); });
   // ENOENT: no such kind; the others: not for this device, or port (a RoCE port has no subnet manager).
   if (error_number == ENOENT || error_number == EOPNOTSUPP || error_number == EINVAL || error_number == ENXIO)
     return std::nullopt;
@@ -178,7 +116,11 @@ std::vector<int> RdmaSocket::users(const RdmaLink& device) {
           put(request, RDMA_NLDEV_ATTR_DEV_INDEX, device.index);
           return request;
         },
-        [&] { users.clear(); }, [&](nlmsghdr* header) { collect_users(header, list, users); });
+        [&] { users.clear(); },
+        [&](nlmsghdr* message) {
+          for (const int pid : parse_rdma_users(message, list))
+            if (std::find(users.begin(), users.end(), pid) == users.end()) users.push_back(pid);
+        });
   };
   int error_number = collect(RDMA_NLDEV_CMD_RES_CTX_GET, RDMA_NLDEV_ATTR_RES_CTX);
   // Kernels before 5.14 list no contexts; what matters most of what lies in them are QPs.
@@ -196,6 +138,17 @@ void RdmaSocket::move(const RdmaLink& device, const UniqueFd& netns) {
   put(request, RDMA_NLDEV_NET_NS_FD, static_cast<unsigned>(netns.get()));
   const int error_number = socket_.transact(request.get(), {});
   if (error_number != 0) throw move_error(error_number, device, socket_.origin());
+}
+
+bool RdmaSocket::rename(const RdmaLink& device, const std::string& name) {
+  const NetlinkMessage request = make_request(RDMA_NLDEV_CMD_SET);
+  put(request, RDMA_NLDEV_ATTR_DEV_INDEX, device.index);
+  put(request, RDMA_NLDEV_ATTR_DEV_NAME, name);
+  const int error_number = socket_.transact(request.get(), {});
+  if (error_number != 0 && error_number != EEXIST)
+    throw system_error(error_number, fmt::format("cannot rename RDMA device '{}' to '{}'", device.name, name),
+                       socket_.origin());
+  return error_number == 0;
 }
 
 std::optional<RdmaNetnsMode> read_rdma_netns_mode() {

@@ -1,7 +1,6 @@
 // RDMA devices through NETLINK_RDMA: which there are in a netns, their char devices, who uses them, and their move.
 #pragma once
 
-#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -9,31 +8,9 @@
 #include "launcher/core/inventory.hpp"
 #include "launcher/system/fd.hpp"
 #include "launcher/system/netlink_socket.hpp"
+#include "launcher/system/rdma_messages.hpp"
 
 namespace berth {
-
-struct RdmaPort {
-  unsigned number = 0;  ///< from 1
-  bool active = false;
-  unsigned ifindex = 0;  ///< of its netdev, if that is in the same netns; else 0
-  bool operator==(const RdmaPort&) const = default;
-};
-
-/// An RDMA device as a netns sees it.
-struct RdmaLink {
-  unsigned index = 0;  ///< the kernel's number of it; the same in every netns, never used again
-  std::string name;
-  std::vector<RdmaPort> ports;
-  bool operator==(const RdmaLink&) const = default;
-};
-
-/// A char device that belongs to an RDMA device (or to all, as rdma_cm).
-struct RdmaCharDevice {
-  std::string name;  ///< below /dev/infiniband
-  unsigned major = 0;
-  unsigned minor = 0;
-  bool operator==(const RdmaCharDevice&) const = default;
-};
 
 /// Speaks of the netns in which it was opened. All functions throw Error{host}.
 class RdmaSocket {
@@ -59,6 +36,9 @@ class RdmaSocket {
   /// Moves the device into `netns`. The kernel looks at the calling thread's netns, not at the socket's: the device has
   /// to be there. All its users lose it. Throws with what to do instead if its driver cannot be moved.
   void move(const RdmaLink& device, const UniqueFd& netns);
+
+  /// Whether the device has the name now; false: another one has it, in whatever netns.
+  [[nodiscard]] bool rename(const RdmaLink& device, const std::string& name);
 
  private:
   NetlinkSocket socket_;

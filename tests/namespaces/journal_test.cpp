@@ -63,6 +63,7 @@ LeaseRecord full_record(const Journal& journal) {
                       .node_guid = 0xfffffffffffffffe,
                       .port_guid = 1}};
   record.owner = LeaseOwner{4711, 0, 0, 1000, "alice", {3, 5}, {4242, 987654321}};
+  record.last_uid = 1000;
   return record;
 }
 

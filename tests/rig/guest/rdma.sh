@@ -1,7 +1,8 @@
 # What the suites about RDMA have in common. Sourced after suite.sh.
 # shellcheck shell=bash disable=SC2034,SC2154
 
-# start_rdma_cluster KIND PARENTS RDMA LINE...: Slurm on the guest, with one pool; LINEs go into its policy.
+# start_rdma_cluster KIND PARENTS RDMA LINE...: Slurm on the guest, which constrains devices, with one pool; LINEs go into its
+# policy.
 start_rdma_cluster() {
   policy_head="version = 1
 [limits]
@@ -12,7 +13,9 @@ kind = \"$1\"
 parents = [$2]
 rdma = \"$3\"
 $(printf '%s\n' "${@:4}")"
-  start_berth_cluster "" --host-network --slurm-conf MessageTimeout=60 --slurm-conf PropagateResourceLimitsExcept=MEMLOCK
+  start_berth_cluster "" --host-network --slurm-conf MessageTimeout=60 --slurm-conf PropagateResourceLimitsExcept=MEMLOCK \
+    --slurm-conf GresTypes=gpu --node-conf Gres=gpu:1 --gres-conf "NodeName=n1 Name=gpu File=/dev/full" \
+    --cgroup-conf ConstrainDevices=yes
 }
 
 none_joins() { ! berth_on n1 leases --json | grep '"joins"'; }
@@ -66,6 +69,16 @@ else
   until rping -c -a "$peer" -C 5 -v; do sleep 0.5; done
 fi
 RANK
+  cat >"$work/home/send_lat.sh" <<'RANK'
+. "$HOME/verbs.sh"
+set -- ib_send_lat -R -d "$BERTH_RDMA_DEVICE" -x "$(own_gid)" -n 20 -F
+if [ "$SLURM_PROCID" = 0 ]; then
+  "$@" >"$HOME/send_lat.out" 2>&1
+else
+  peer=$(peer)
+  until "$@" "$peer"; do sleep 0.5; done
+fi
+RANK
   cat >"$work/home/view.sh" <<'RANK'
 echo "nics $(ls /sys/class/net | paste -sd' ')"
 echo "rdma $(ls /sys/class/infiniband | paste -sd' ')"
@@ -104,45 +117,6 @@ RANK
     "$(sed -n 's/^peers by //p' <<<"$seen" | sort)"
 }
 
-# Tries to open char devices in ways that a rank has; prints what came of each.
-write_attack() {
-  cat >"$work/home/attack.py" <<'RANK'
-import os, stat, sys
-
-def attempt(what, action):
-    try:
-        action()
-        print(what, "ok")
-    except OSError as error:
-        print(what, error.strerror)
-
-own = "/dev/infiniband/" + next(name for name in os.listdir("/dev/infiniband") if name.startswith("uverbs"))
-outside = f"/proc/{open(os.environ['HOME'] + '/outside').read().strip()}/root/dev/infiniband/"
-foreign = sorted(name for name in os.listdir(outside) if name.startswith("uverbs") and not own.endswith(name))
-attempt("own", lambda: os.open(own, os.O_RDWR))
-attempt("outside", lambda: os.open(outside + foreign[0], os.O_RDWR))
-attempt("mknod", lambda: os.mknod(os.environ["HOME"] + "/node", stat.S_IFCHR | 0o666, os.stat(outside + foreign[0]).st_rdev))
-print("descriptors", sum(os.readlink(f"/proc/self/fd/{fd}").startswith("/dev/infiniband") for fd in os.listdir("/proc/self/fd")
-                         if os.path.exists(f"/proc/self/fd/{fd}")))
-RANK
-  chmod 644 "$work/home/attack.py"
-}
-
-# attacks WHAT: a rank opens its own device and no other.
-attacks() {
-  local outside seen
-  as_user sh -c 'echo $$ >outside; exec sleep 300' &
-  outside=$!
-  eventually test -s "$work/home/outside"
-  seen=$(on_host -n1 python3 "$work/home/attack.py" 2>&1) || true
-  kill "$(cat "$work/home/outside")"
-  wait "$outside" || true
-  rm -f "$work/home/outside"
-  check_contains "$1: a rank opens its own device" "own ok" "$seen"
-  check_contains "$1: not another's by a path of a process outside" "outside Operation not permitted" "$seen"
-  check_contains "$1: and makes no node" "mknod Operation not permitted" "$seen"
-}
-
 # one_device WHAT: each of two ranks sees one RDMA device, as libraries and tools look for it.
 one_device() {
   local seen
@@ -156,27 +130,20 @@ one_device() {
 
 all_parked_free() { ! berth_on n1 leases --json | grep -qE '"phase": "(leased|releasing)"'; }
 
-# killed WHAT: a rank with an open QP is killed; its berth is free again.
-killed() {
-  local step
-  rm -f "$work/home/waiting"
-  on_host -n1 sh -c 'ibv_rc_pingpong -d "$BERTH_RDMA_DEVICE" -g 1 & echo $! >"$HOME/waiting"; wait' >/dev/null 2>&1 &
-  step=$!
-  check "$1: a rank waits with a QP" eventually qp_is_open
-  kill -KILL "$(<"$work/home/waiting")"
-  wait "$step" || true
-  check "$1: after kill -9 its berth is free" eventually all_parked_free
-}
-qp_is_open() { [[ -s $work/home/waiting ]] && find "/proc/$(<"$work/home/waiting")/fd" -lname '*uverbs*' | grep -q .; }
+pci_address_of() { basename "$(readlink -f "/sys/class/net/$1/device")"; }
 
-# limited WHAT: hca_handles = 1 in the policy lets one context be open and no second.
-limited() {
-  sed -i 's/^rdma = .*/&\nhca_handles = 1/' "$policy"
-  # shellcheck disable=SC2016
-  seen=$(on_host -n1 sh -c 'ibv_devinfo -d "$BERTH_RDMA_DEVICE" >/dev/null && echo first; ibv_rc_pingpong -d "$BERTH_RDMA_DEVICE" -g 1 >/dev/null 2>&1 & sleep 3
-    ibv_devinfo -d "$BERTH_RDMA_DEVICE" >/dev/null 2>&1 || echo second refused; kill $!' 2>&1) || true
-  sed -i '/^hca_handles/d' "$policy"
-  check_equal "$1: rdma.max" $'first\nsecond refused' "$seen"
+# What drivers of hardware do when they probe a VF: they make its RDMA device, with the first name that is free.
+probe_rdma_devices() {
+  local path function
+  while :; do
+    for path in /sys/bus/pci/devices/*/net/*; do
+      function=${path%/net/*}
+      if [[ -e $function/physfn && ! -e $function/infiniband ]]; then
+        rdma link add "probed$((RANDOM))" type rxe netdev "${path##*/}" 2>/dev/null || true
+      fi
+    done
+    sleep 0.05
+  done
 }
 
 verbs_traffic() {
@@ -204,6 +171,8 @@ talks_to_another_machine() {
 rdma_cm_traffic() {
   rm -f "$work"/home/address.*
   check "$1: rping between two ranks" on_host -n2 sh "$work/home/rdma_cm.sh"
+  rm -f "$work"/home/address.*
+  check "$1: ib_send_lat -R between two ranks" on_host -n2 sh "$work/home/send_lat.sh"
 }
 
 # several_devices WHAT: a rank with two devices has both, of different cards, with traffic over each; and they come home when
