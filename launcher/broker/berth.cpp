@@ -7,6 +7,7 @@
 
 #include "launcher/broker/berth_device.hpp"
 #include "launcher/broker/berth_release.hpp"
+#include "launcher/broker/device_moves.hpp"
 #include "launcher/broker/parallel.hpp"
 #include "launcher/broker/rdma_moves.hpp"
 #include "launcher/system/namespaces.hpp"
@@ -42,7 +43,8 @@ std::optional<UniqueFd> open_if_as_wanted(const Journal& journal, const LeaseRec
 HeldBerth take_over(const Journal& journal, Lock lock, const std::string& id) {
   HeldBerth berth{std::move(lock), {}, {}};
   if (auto found = journal.read(id)) berth.record = *std::move(found);
-  if (berth.record.phase == Phase::quarantined)
+  // Of a device that was removed nothing is left to mend; its successor starts afresh.
+  if (berth.record.phase == Phase::quarantined && still_exists(berth.record))
     throw Error(ErrorCode::host, fmt::format("cannot use device {}", id),
                 fmt::format("it is quarantined: {}", berth.record.reason),
                 "remove the cause, then run as root: berth repair");

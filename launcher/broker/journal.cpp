@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <filesystem>
 
+#include "launcher/broker/device_moves.hpp"
 #include "launcher/system/namespaces.hpp"
 
 namespace berth {
@@ -215,7 +216,7 @@ std::vector<HeldDevice> Journal::held_devices(bool check_locks) const {
       if (owner) device.job = owner->job;
       if (owner) device.uid = owner->uid;
     }
-    if (record && record->phase == Phase::quarantined) device.quarantined = record->reason;
+    if (record && record->phase == Phase::quarantined && still_exists(*record)) device.quarantined = record->reason;
     devices.push_back(std::move(device));
   }
   return devices;
