@@ -167,6 +167,7 @@ talks_to_another_machine() {
   ip -n other-machine link set dev pf1v0 netns 1
   ip link set dev pf1v0 up
   ip netns delete other-machine
+  umount /run/netns  # which `ip netns add` has mounted
 }
 rdma_cm_traffic() {
   rm -f "$work"/home/address.*
