@@ -3,16 +3,9 @@
 # root; 77 means skipped.
 # Usage: doctor_test.sh PATH_OF_BERTH
 set -u
-if ((EUID != 0)); then
-  echo "skipped: needs root"
-  [[ -z ${BERTH_TESTS_MUST_RUN:-} ]] || exit 1
-  exit 77
-fi
-if [[ ${BERTH_TEST_INSIDE:-} != 1 ]]; then
-  exec env BERTH_TEST_INSIDE=1 unshare --net --mount --propagation private "$0" "$@"
-fi
 # shellcheck source=tests/cli/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+in_namespaces "$@"
 berth=$1
 mount -t sysfs sysfs /sys
 mount -t tmpfs -o mode=755 tmpfs /run # goes with the namespace: root's all the way up, as the policy file wants it

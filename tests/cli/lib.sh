@@ -1,18 +1,6 @@
 # shellcheck shell=bash disable=SC2034 # the variables are for those who source it
-# What the tests of the `berth` program share. Source it; call `finish` at the end.
-failures=0
-
-# check WHAT COMMAND...: the command succeeds.
-check() {
-  local what=$1
-  shift
-  if "$@"; then
-    echo "ok: $what"
-  else
-    echo "FAILED: $what"
-    failures=$((failures + 1))
-  fi
-}
+# What the tests of the `berth` program share, beside the assertions of tests/assertions.sh. Sourced.
+source "$(dirname -- "${BASH_SOURCE[0]}")/../assertions.sh"
 
 # run COMMAND...: leaves its output in $out, its messages in $err and its exit code in $code.
 run() {
@@ -26,7 +14,8 @@ run() {
 # says TEXT PATTERN: the text matches the extended regular expression.
 says() { grep -qE -- "$2" <<<"$1"; }
 
-finish() {
-  ((failures == 0)) || echo "$failures failed"
-  exit $((failures > 0))
+# in_namespaces "$@": runs the calling script again, as root in network and mount namespaces of its own.
+in_namespaces() {
+  needs_root
+  [[ ${BERTH_TEST_INSIDE:-} ]] || exec env BERTH_TEST_INSIDE=1 unshare --net --mount --propagation private "$0" "$@"
 }

@@ -3,16 +3,9 @@
 # Usage: hook_test.sh HOOK BROKER BERTH. Needs root; 77 means skipped.
 # shellcheck disable=SC2317  # functions that check() calls
 set -u
-if ((EUID != 0)); then
-  echo "skipped: needs root"
-  [[ -z ${BERTH_TESTS_MUST_RUN:-} ]] || exit 1
-  exit 77
-fi
-if [[ ${BERTH_TEST_INSIDE:-} != 1 ]]; then
-  exec env BERTH_TEST_INSIDE=1 unshare --net --mount --propagation private "$0" "$@"
-fi
 # shellcheck source=tests/cli/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../cli/lib.sh"
+in_namespaces "$@"
 hook=$1 broker=$2 berth=$3
 mount -t sysfs sysfs /sys
 mount -t tmpfs -o mode=755 tmpfs /run # root's all the way up, as the policy file wants it
@@ -70,15 +63,9 @@ take() { state "$1" 0 '"berth.pool": "fast"' | "$hook" "${site[@]}" poststop; }
 nothing_is_held() { [[ ! $(find /run/berth/{leases,netns,locks} -mindepth 1) ]]; }
 holder_pid() { sed -n 's/.*"pid": \([0-9]*\).*/\1/p' "/run/berth/leases/$1"; }
 is_home() { nothing_is_held && [[ $(ip -br link | sort) == "$links_before" ]]; }
-# eventually COMMAND...: polls for up to 10 s; whoever ends a container is told nothing.
-eventually() {
-  local end=$((SECONDS + 10))
-  until "$@"; do
-    ((SECONDS < end)) || return 1
-    sleep 0.02
-  done
-}
 has_address() { inside "$1" ip -o -4 address show dev "$2" | grep -qF " $3 "; }
+no_broker() { ! pgrep -f "$broker /run/policy.toml /run/berth"; }
+holder_is_gone() { says "$("$berth" leases --state /run/berth)" 'holder is gone'; }
 
 container idle
 run give idle '"org.example": "x"'
@@ -120,7 +107,7 @@ check "poststop finishes what a killed broker left" is_home
 check "and the container's process lives" kill -0 "${pid[web1]}"
 run give web1 '"berth.pool": "fast"'
 kill -KILL "$(holder_pid port0.mv0)"
-eventually grep -q 'holder is gone' <("$berth" leases --state /run/berth)
+check "a killed broker's lease says so" eventually holder_is_gone
 run give web3 '"berth.device": "port0.mv0"'
 check "the next container gets what a killed broker held" has_address web3 rdma0 194.168.1.1/24
 check "and takes it from the first" inside web1 sh -c '! ip link show rdma0 2>/dev/null'
@@ -207,5 +194,5 @@ check "a stage that it does not serve is a usage error" test "$code" != 0
 end_container web1
 check "no link is left over" test "$links_before" = "$(ip -br link | sort)"
 check "no mount is left over" test "$(grep -c /run/berth/netns/ /proc/self/mounts)" = 0
-check "no broker is left over" eventually test -z "$(pgrep -f "$broker /run/policy.toml /run/berth" || true)"
+check "no broker is left over" eventually no_broker
 finish

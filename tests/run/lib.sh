@@ -4,63 +4,15 @@
 #   enter_machine "$@"     runs the calling script again inside the namespaces; goes on only there
 #   write_policy           reads a policy from standard input; NODE in it is this machine
 #   as_user USER COMMAND…  runs as alice, bob or carol, in their home directory
-#   check, check_equal, check_fails, finish    assertions and the verdict
+#   check_nothing_left WHAT    one assertion: no process, lease, mount or file is left of the runs so far
 #
 # Needs BERTH_CLI, BERTH_ENTER, BERTH_BROKER and BERTH_LIBEXECDIR (where the build expects itself to be installed).
-# Exit code 77 means skipped (ctest's SKIP_RETURN_CODE), unless BERTH_TESTS_MUST_RUN is set.
+# Assertions are those of tests/assertions.sh.
 # shellcheck shell=bash
 
 run_tests=$(dirname -- "$(readlink -f "${BASH_SOURCE[0]}")")
 readonly run_tests
-failures=0
-
-skip() {
-  printf 'skipped: %s\n' "$*"
-  [[ ${BERTH_TESTS_MUST_RUN:-} ]] && exit 1
-  exit 77
-}
-
-pass() { printf 'ok      %s\n' "$1"; }
-fail() {
-  printf 'FAILED  %s\n' "$1"
-  failures=$((failures + 1))
-}
-
-check() {
-  local what=$1 output
-  shift
-  if output=$("$@" 2>&1); then pass "$what"; else
-    fail "$what"
-    printf '        %s\n' "$output"
-  fi
-}
-
-check_equal() {
-  if [[ $2 == "$3" ]]; then pass "$1"; else
-    fail "$1"
-    printf '        wanted: %s\n        got:    %s\n' "$2" "$3"
-  fi
-}
-
-# check_refused WHAT EXIT_CODE PATTERN COMMAND…: it ends so, and its error says so
-check_refused() {
-  local what=$1 wanted=$2 pattern=$3 output code=0
-  shift 3
-  output=$("$@" 2>&1 </dev/null) || code=$?
-  if [[ $code == "$wanted" ]] && grep -qE -- "$pattern" <<<"$output"; then pass "$what"; else
-    fail "$what"
-    printf '        wanted: exit code %s and "%s"\n        got:    exit code %s and\n' "$wanted" "$pattern" "$code"
-    printf '        %s\n' "$output"
-  fi
-}
-
-eventually() {
-  local end=$((SECONDS + 10))
-  until "$@" >/dev/null 2>&1; do
-    ((SECONDS < end)) || return 1
-    sleep 0.05
-  done
-}
+source "$run_tests/../assertions.sh"
 
 # What a run might leave behind: all but warm berths.
 traces() {
@@ -77,18 +29,11 @@ for lease in json.load(sys.stdin)["leases"]:
   # Files of root's outside of the state directory, where a user could have had them put.
   find "$work/home" -xdev -user root ! -type d -newer "$work/begin" 2>/dev/null || true
 }
-same_traces() { [[ $(traces) == "$traces_before" ]]; }
-
-# No process, lease, mount or file is left of the runs so far.
-check_nothing_left() {
-  if eventually same_traces; then pass "$1: nothing is left"; else
-    fail "$1: nothing is left"
-    diff <(echo "$traces_before") <(traces) | sed 's/^/        /'
-  fi
-}
+same_traces() { diff <(echo "$traces_before") <(traces); }
+check_nothing_left() { check "$1: nothing is left" eventually same_traces; }
 
 enter_machine() {
-  [[ $EUID == 0 ]] || skip "needs root"
+  needs_root
   command -v mpirun mpicc.openmpi >/dev/null || skip "needs openmpi-bin and libopenmpi-dev"
   if [[ ! ${BERTH_TEST_MACHINE:-} ]]; then
     work=$(mktemp -d /var/lib/berth-test.XXXXXX)
@@ -141,12 +86,4 @@ as_user() {
     exec setpriv --reuid="$user" --regid="$user" --init-groups -- \
       env -i PATH=/usr/local/bin:/usr/bin:/bin HOME="$work/home/$user" USER="$user" "$@"
   )
-}
-
-finish() {
-  if ((failures > 0)); then
-    printf '%d checks failed\n' "$failures"
-    exit 1
-  fi
-  printf 'all checks passed\n'
 }

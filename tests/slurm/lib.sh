@@ -3,23 +3,15 @@
 #   begin                     remembers the machine, makes $work (root-owned, world-readable) and the user $test_user
 #   start_cluster ARG...      starts $cluster_dir with these arguments of tests/slurm/cluster
 #   as_user COMMAND...        runs as $test_user, with $cluster_dir's Slurm
-#   check WHAT COMMAND...     one assertion: the command succeeds
-#   check_equal WHAT WANTED GOT    one assertion: two texts are the same
 #   finish                    takes the cluster down, checks that the machine is as before, ends with the verdict
 #
-# Exit code 77 means skipped (ctest's SKIP_RETURN_CODE), unless BERTH_TESTS_MUST_RUN is set.
+# Assertions are those of tests/assertions.sh.
 # shellcheck shell=bash
 
 slurm_tests=$(dirname -- "$(readlink -f "${BASH_SOURCE[0]}")")
 readonly slurm_tests
+source "$slurm_tests/../assertions.sh"
 readonly test_user=berth-test-$$  # two tests may run at once on a developer's machine
-failures=0
-
-skip() {
-  printf 'skipped: %s\n' "$*"
-  [[ ${BERTH_TESTS_MUST_RUN:-} ]] && exit 1
-  exit 77
-}
 
 # What a test might leave behind on the machine.
 machine() {
@@ -33,7 +25,7 @@ machine() {
 }
 
 begin() {
-  [[ $EUID == 0 ]] || skip "needs root"
+  needs_root
   command -v slurmctld slurmd munged >/dev/null || skip "needs slurmctld, slurmd and munged"
   machine_before=$(machine)
   work=$(mktemp -d /var/lib/berth-test.XXXXXX)
@@ -68,55 +60,12 @@ as_user() {
   )
 }
 
-pass() { printf 'ok      %s\n' "$1"; }
-fail() {
-  printf 'FAILED  %s\n' "$1"
-  failures=$((failures + 1))
-}
+machine_is_as_before() { diff <(echo "$machine_before") <(machine); }
 
-check() {
-  local what=$1 output
-  shift
-  if output=$("$@" 2>&1); then pass "$what"; else
-    fail "$what"
-    printf '        %s\n' "$*" "$output"
-  fi
-}
-
-check_equal() {
-  if [[ $2 == "$3" ]]; then pass "$1"; else
-    fail "$1"
-    printf '        wanted: %s\n        got:    %s\n' "$2" "$3"
-  fi
-}
-
-check_contains() {
-  if [[ $3 == *"$2"* ]]; then pass "$1"; else
-    fail "$1"
-    printf '        wanted: ...%s...\n        got:    %s\n' "$2" "$3"
-  fi
-}
-
-# eventually COMMAND...: polls for up to 10 s, or as long as a slow machine's BERTH_TEST_PATIENCE.
-eventually() {
-  local end=$((SECONDS + ${BERTH_TEST_PATIENCE:-10}))
-  until "$@"; do
-    ((SECONDS < end)) || return 1
-    sleep 0.05
-  done
-}
-
-machine_is_as_before() { [[ $(machine) == "$machine_before" ]]; }
-
-finish() {
+take_down() {
   clean_up
   trap - EXIT
-  if eventually machine_is_as_before; then pass "the machine is as before"; else
-    fail "the machine is as before"
-    diff <(echo "$machine_before") <(machine) || true
-  fi
-  printf '%d failed\n' "$failures"
-  ((failures == 0))
+  check "the machine is as before" eventually machine_is_as_before
 }
 
 # --- Berth on the cluster ---------------------------------------------------------------------------------------------

@@ -1,41 +1,12 @@
 # What suites about berths share. Sourced.
 # shellcheck shell=bash
 
-failures=0
+source "$(dirname -- "${BASH_SOURCE[0]}")/../../assertions.sh"
+
 say() { printf '\n== %s\n' "$*"; }
 not() { ! "$@"; }
 
 [[ -e /dev/fd ]] || ln -s /proc/self/fd /dev/fd
-
-# check WHAT COMMAND...
-check() {
-  local what=$1 output
-  shift
-  if output=$("$@" 2>&1); then
-    echo "ok      $what"
-  else
-    printf 'FAILED  %s: %s\n%s\n' "$what" "$*" "$output"
-    failures=$((failures + 1))
-  fi
-}
-
-# check_same WHAT BEFORE AFTER
-check_same() {
-  if [[ $2 == "$3" ]]; then
-    echo "ok      $1"
-  else
-    echo "FAILED  $1"
-    diff <(echo "$2") <(echo "$3")
-    failures=$((failures + 1))
-  fi
-}
-
-finish() {
-  echo
-  ((failures == 0)) && echo "all passed" && exit 0
-  echo "$failures failed"
-  exit 1
-}
 
 pci_of() { basename "$(readlink -f "/sys/class/net/$1/device")"; }
 pci_of_vf() { basename "$(readlink -f "/sys/class/net/$1/device/virtfn$2")"; }
