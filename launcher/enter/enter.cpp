@@ -108,6 +108,10 @@ void enter_as_root(Entry& entry) {
 
 void enter_as_user(Entry& entry, std::uint32_t uid, std::uint32_t gid, const std::string& pmix_uri) {
   verify_unprivileged(uid, gid);
+  settle(entry, pmix_uri);
+}
+
+void settle(Entry& entry, const std::string& pmix_uri) {
   const Grant& grant = entry.grant;
   for (const RdmaGrant& rdma : grant.rdma)
     if (rdma.self_test) run_self_test(rdma, grant.memlock);

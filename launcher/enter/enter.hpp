@@ -36,9 +36,12 @@ Error broker_ended();
 /// set, inheritable and ambient sets, no_new_privs). The permitted set is left to whoever changes to the user next.
 void enter_as_root(Entry& entry);
 
-/// As the user: proves that no privilege is left, makes the PMIx listener if `pmix_uri` names one, pins, and changes to
-/// the working directory. Ends by telling the broker that the rank is in.
+/// As the user: proves that no privilege is left, and settles.
 void enter_as_user(Entry& entry, std::uint32_t uid, std::uint32_t gid, const std::string& pmix_uri);
+
+/// As the user, in the rank's namespaces: tries the RDMA devices, makes the PMIx listener if `pmix_uri` names one,
+/// pins, and changes to the working directory.
+void settle(Entry& entry, const std::string& pmix_uri);
 
 /// Tells the broker that nothing can fail any more but exec: a rank that ends without this ends its whole step. A rank
 /// with an RDMA device then waits until its cgroup restricts it. Throws the broker's Error.

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <charconv>
 #include <map>
 
 #include "launcher/broker/journal.hpp"
@@ -19,6 +18,7 @@
 #include "launcher/core/launch_context.hpp"
 #include "launcher/core/run_record.hpp"
 #include "launcher/enter/enter.hpp"
+#include "launcher/enter/rank_process.hpp"
 #include "launcher/system/cgroup.hpp"
 #include "launcher/system/host_name.hpp"
 #include "launcher/system/policy_file.hpp"
@@ -31,18 +31,10 @@ namespace {
 /// A broker that takes no more ranks when this one comes is replaced by a new one; this often is no coincidence.
 constexpr int kMostBrokers = 8;
 
-constexpr int kFirstNumber = 3;  // of descriptors that are not standard streams
-
 void say(const std::string& text) { fmt::print(stderr, "{}\n", text); }
 
 [[noreturn]] void refuse_call(const std::string& why) {
   throw Error(ErrorCode::usage, "cannot run this program by itself", why, "use `berth run IMAGE COMMAND`");
-}
-
-int parse_descriptor(const std::string& text) {
-  int fd = -1;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), fd);
-  return error == std::errc() && end == text.data() + text.size() && fd >= kFirstNumber ? fd : -1;
 }
 
 /// Sealed, so that it has an end and nobody changes it while it is read.
@@ -62,30 +54,6 @@ RunRecord read_run_record(int fd) {
   return parse_run_record(text);
 }
 
-/// Closes what the caller left open but for the launcher's own socket. Before anything of ours is opened.
-void close_inherited(const std::string& pmi_fd) {
-  const int kept = parse_descriptor(pmi_fd);
-  struct stat status {};
-  const bool keep = kept >= 0 && fstat(kept, &status) == 0 && S_ISSOCK(status.st_mode);
-  const auto from = static_cast<unsigned>(kFirstNumber);
-  const bool closed = keep ? (kept == kFirstNumber || close_range(from, static_cast<unsigned>(kept) - 1, 0) == 0) &&
-                                 close_range(static_cast<unsigned>(kept) + 1, ~0U, 0) == 0
-                           : close_range(from, ~0U, 0) == 0;
-  if (!closed) throw system_error(errno, "cannot close inherited files", "close_range");
-}
-
-/// Who asks: the real ids, whatever the environment says.
-Credentials read_caller() {
-  Credentials user;
-  user.uid = getuid();
-  user.gid = getgid();
-  const int count = getgroups(0, nullptr);
-  user.groups.resize(static_cast<std::size_t>(count > 0 ? count : 0));
-  if (count < 0 || getgroups(count, user.groups.data()) != count)
-    throw system_error(errno, "cannot tell who you are", "getgroups");
-  return user;
-}
-
 /// The real user id stays the caller's, who may so end this process as long as it waits; it does nothing that the
 /// kernel would not undo. With file capabilities instead of the setuid bit, this is where it becomes root.
 void become_root() {
@@ -93,37 +61,6 @@ void become_root() {
     throw Error(ErrorCode::host, "cannot give you a device",
                 "berth-enter is not installed with the rights that it needs",
                 "administrator: chown root and chmod u+s berth-enter, on a file system without nosuid");
-}
-
-std::map<std::string, std::string> parse_environment(const std::vector<std::string>& variables) {
-  std::map<std::string, std::string> environment;
-  for (const std::string& variable : variables) {
-    const std::size_t equals = variable.find('=');
-    if (equals != std::string::npos && equals > 0)
-      environment.emplace(variable.substr(0, equals), variable.substr(equals + 1));
-  }
-  return environment;
-}
-
-/// FNV-1a. Where two runs of one user collide they only wait for each other's ranks.
-std::uint64_t digest(const std::vector<std::string>& texts) {
-  std::uint64_t hash = 0xcbf29ce484222325U;
-  for (const std::string& text : texts)
-    for (const char c : text + '\0') hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
-  return hash;
-}
-
-/// What tells this rank's run and wishes from all others of the same user.
-std::string choose_directory(const Credentials& user, const LaunchContext& context, const RunRecord& record) {
-  std::vector<std::string> texts = {context.launcher, context.run, context.pmix_uri, std::to_string(context.local_size),
-                                    std::to_string(user.gid)};
-  for (const std::uint32_t group : user.groups) texts.push_back(std::to_string(group));
-  for (const auto& [name, value] : record.options) texts.push_back(name + '=' + value);
-  if (context.run.empty()) {  // Hydra has no name for a run, but its ranks have one parent
-    const int pid = context.launcher.empty() ? getpid() : getppid();
-    texts.push_back(fmt::format("{} {}", pid, read_start_time(pid)));
-  }
-  return run_directory(kStateDirectory, user.uid, digest(texts));
 }
 
 StepRecord make_step_record(const Credentials& user, const LaunchContext& context, const Request& request,
@@ -146,15 +83,13 @@ StepRecord make_step_record(const Credentials& user, const LaunchContext& contex
     step.node = job->node;
   }
   if (step.node.empty()) step.node = read_host_name();
-  for (const char* name : {"PMIX_SERVER_TMPDIR", "PMIX_SYSTEM_TMPDIR"})
-    if (const auto found = environment.find(name); found != environment.end())
-      if (const auto path = parse_absolute_path(found->second)) step.session_directories.push_back(*path);
+  step.session_directories = find_session_directories(environment);
   return step;
 }
 
 Entry enter_step(const Credentials& user, const LaunchContext& context, const RunRecord& record, const Request& request,
                  const std::map<std::string, std::string>& environment, bool& heard) {
-  const std::string directory = choose_directory(user, context, record);
+  const std::string directory = run_directory(kStateDirectory, user.uid, digest_run(user, context, record));
   const BrokerProgram program{BERTH_LIBEXECDIR "/berth-broker", kPolicyPath, kStateDirectory};
   for (int attempt = 0; attempt < kMostBrokers; ++attempt) {
     UniqueFd broker = connect_or_start_broker(directory, [&](const UniqueFd& listener) {
@@ -168,25 +103,6 @@ Entry enter_step(const Credentials& user, const LaunchContext& context, const Ru
   throw broker_ended();
 }
 
-[[noreturn]] void exec_command(const std::vector<std::string>& command,
-                               const std::map<std::string, std::string>& environment, int& exit_code) {
-  std::vector<std::string> variables;
-  for (const auto& [name, value] : environment) variables.push_back(name + '=' + value);
-  const auto pointers = [](const std::vector<std::string>& texts) {
-    std::vector<char*> list;
-    for (const std::string& text : texts) list.push_back(const_cast<char*>(text.c_str()));
-    list.push_back(nullptr);
-    return list;
-  };
-  const auto path = environment.find("PATH");
-  const std::string program =
-      find_command(command.front(), path == environment.end() ? std::string() : path->second, exit_code);
-  execve(program.c_str(), pointers(command).data(), pointers(variables).data());
-  exit_code = kExitNotExecutable;
-  throw system_error(errno, fmt::format("cannot run '{}' in the container", command.front()), "execve",
-                     errno == ENOEXEC ? "it is neither a program of this machine's kind nor a script with #!" : "");
-}
-
 void run(int record_fd, int& exit_code, bool& heard) {
   const RunRecord record = read_run_record(record_fd);
   auto environment = parse_environment(record.environment);
@@ -194,7 +110,7 @@ void run(int record_fd, int& exit_code, bool& heard) {
   Request request;
   for (const auto& [name, value] : record.options) apply_option(request, name, value);
   close_inherited(context.pmi_fd);
-  const Credentials user = read_caller();
+  const Credentials user = read_credentials();
   become_root();
   const mode_t umask_of_user = umask(022);
 
@@ -203,13 +119,7 @@ void run(int record_fd, int& exit_code, bool& heard) {
   drop_to_user(user);
   umask(umask_of_user);
   enter_as_user(entry, user.uid, user.gid, context.pmix_uri);
-  for (const EnvironmentChange& change : resolve_environment(environment, entry.grant.environment)) {
-    if (change.action == EnvironmentChange::Action::unset) {
-      environment.erase(change.name);
-    } else {
-      environment[change.name] = change.value;
-    }
-  }
+  apply_environment(environment, entry.grant.environment);
   confirm_entry(entry);
   if (entry.grant.verbose)
     say(fmt::format("berth: {}\nberth: rank {}: phases in ms: {}", entry.grant.summary, context.rank, entry.phases));

@@ -1,0 +1,117 @@
+#include "launcher/enter/rank_process.hpp"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+
+#include "launcher/core/error.hpp"
+#include "launcher/enter/enter.hpp"
+#include "launcher/system/process.hpp"
+
+namespace berth {
+
+namespace {
+
+constexpr int kFirstNumber = 3;  // of descriptors that are not standard streams
+
+/// FNV-1a.
+std::uint64_t digest(const std::vector<std::string>& texts) {
+  std::uint64_t hash = 0xcbf29ce484222325U;
+  for (const std::string& text : texts)
+    for (const char c : text + '\0') hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3U;
+  return hash;
+}
+
+}  // namespace
+
+int parse_descriptor(const std::string& text) {
+  int fd = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), fd);
+  return error == std::errc() && end == text.data() + text.size() && fd >= kFirstNumber ? fd : -1;
+}
+
+void close_inherited(const std::string& pmi_fd) {
+  const int kept = parse_descriptor(pmi_fd);
+  struct stat status {};
+  const bool keep = kept >= 0 && fstat(kept, &status) == 0 && S_ISSOCK(status.st_mode);
+  const auto from = static_cast<unsigned>(kFirstNumber);
+  const bool closed = keep ? (kept == kFirstNumber || close_range(from, static_cast<unsigned>(kept) - 1, 0) == 0) &&
+                                 close_range(static_cast<unsigned>(kept) + 1, ~0U, 0) == 0
+                           : close_range(from, ~0U, 0) == 0;
+  if (!closed) throw system_error(errno, "cannot close inherited files", "close_range");
+}
+
+Credentials read_credentials() {
+  Credentials user;
+  user.uid = getuid();
+  user.gid = getgid();
+  const int count = getgroups(0, nullptr);
+  user.groups.resize(static_cast<std::size_t>(count > 0 ? count : 0));
+  if (count < 0 || getgroups(count, user.groups.data()) != count)
+    throw system_error(errno, "cannot tell who you are", "getgroups");
+  return user;
+}
+
+std::map<std::string, std::string> parse_environment(const std::vector<std::string>& variables) {
+  std::map<std::string, std::string> environment;
+  for (const std::string& variable : variables) {
+    const std::size_t equals = variable.find('=');
+    if (equals != std::string::npos && equals > 0)
+      environment.emplace(variable.substr(0, equals), variable.substr(equals + 1));
+  }
+  return environment;
+}
+
+std::vector<std::string> find_session_directories(const std::map<std::string, std::string>& environment) {
+  std::vector<std::string> directories;
+  for (const char* name : {"PMIX_SERVER_TMPDIR", "PMIX_SYSTEM_TMPDIR"})
+    if (const auto found = environment.find(name); found != environment.end())
+      if (const auto path = parse_absolute_path(found->second)) directories.push_back(*path);
+  return directories;
+}
+
+std::uint64_t digest_run(const Credentials& user, const LaunchContext& context, const RunRecord& record) {
+  std::vector<std::string> texts = {context.launcher, context.run, context.pmix_uri, std::to_string(context.local_size),
+                                    std::to_string(user.gid)};
+  for (const std::uint32_t group : user.groups) texts.push_back(std::to_string(group));
+  for (const auto& [name, value] : record.options) texts.push_back(name + '=' + value);
+  if (context.run.empty()) {  // Hydra has no name for a run, but its ranks have one parent
+    const int pid = context.launcher.empty() ? getpid() : getppid();
+    texts.push_back(fmt::format("{} {}", pid, read_start_time(pid)));
+  }
+  return digest(texts);
+}
+
+void apply_environment(std::map<std::string, std::string>& environment, const RankEnvironment& changes) {
+  for (const EnvironmentChange& change : resolve_environment(environment, changes)) {
+    if (change.action == EnvironmentChange::Action::unset) {
+      environment.erase(change.name);
+    } else {
+      environment[change.name] = change.value;
+    }
+  }
+}
+
+void exec_command(const std::vector<std::string>& command, const std::map<std::string, std::string>& environment,
+                  int& exit_code) {
+  std::vector<std::string> variables;
+  for (const auto& [name, value] : environment) variables.push_back(name + '=' + value);
+  const auto pointers = [](const std::vector<std::string>& texts) {
+    std::vector<char*> list;
+    for (const std::string& text : texts) list.push_back(const_cast<char*>(text.c_str()));
+    list.push_back(nullptr);
+    return list;
+  };
+  const auto path = environment.find("PATH");
+  const std::string program =
+      find_command(command.front(), path == environment.end() ? std::string() : path->second, exit_code);
+  execve(program.c_str(), pointers(command).data(), pointers(variables).data());
+  exit_code = kExitNotExecutable;
+  throw system_error(errno, fmt::format("cannot run '{}' in the container", command.front()), "execve",
+                     errno == ENOEXEC ? "it is neither a program of this machine's kind nor a script with #!" : "");
+}
+
+}  // namespace berth
