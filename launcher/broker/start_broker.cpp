@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -13,6 +12,7 @@
 #include <cerrno>
 
 #include "launcher/core/error.hpp"
+#include "launcher/system/affinity.hpp"
 #include "launcher/system/records.hpp"
 
 namespace berth {
@@ -42,13 +42,6 @@ void reset_signals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-void leave_cpu_mask() {
-  cpu_set_t all[128];  // 131072 CPUs: the kernel cuts it down to those that there are
-  CPU_ZERO_S(sizeof all, all);
-  for (std::size_t cpu = 0; cpu < sizeof all * 8; ++cpu) CPU_SET_S(cpu, sizeof all, all);
-  sched_setaffinity(0, sizeof all, all);
-}
-
 [[noreturn]] void exec_broker(int broker, const BrokerProgram& program, int control, int listener) {
   // Up and out of the way first: either may be 3 or 4 already.
   const int high_control = fcntl(control, F_DUPFD_CLOEXEC, 10);
@@ -66,7 +59,7 @@ void leave_cpu_mask() {
   setsid();
   raise_limits();
   reset_signals();
-  leave_cpu_mask();
+  apply_widest_affinity();
   setpriority(PRIO_PROCESS, 0, 0);
   umask(022);
   if (chdir("/") != 0) _exit(kExitRefused);

@@ -14,6 +14,7 @@
 #include "launcher/core/error.hpp"
 #include "launcher/core/launch_context.hpp"
 #include "launcher/core/run_record.hpp"
+#include "launcher/enter/unprivileged.hpp"
 #include "launcher/system/fd.hpp"
 #include "launcher/system/setuid_program.hpp"
 
@@ -96,7 +97,8 @@ UniqueFd make_sealed_file(std::string_view text) {
   return kept;
 }
 
-[[noreturn]] void run_rank(const RunOptions& run, bool verbose) {
+/// Returns only where the rank could not be started: the exit code.
+int run_rank(const RunOptions& run, bool verbose) {
   RunRecord record{.options = merge_environment(run.options), .command = run.command, .environment = {}};
   record.options.emplace_back("container", run.image);
   if (verbose) record.options.emplace_back("verbose", "1");
@@ -105,12 +107,8 @@ UniqueFd make_sealed_file(std::string_view text) {
   Request request;
   for (const auto& [name, value] : record.options) apply_option(request, name, value);
 
-  if (const std::string obstacle = find_obstacle(); !obstacle.empty())
-    throw Error(ErrorCode::host, "cannot give this rank a device", obstacle,
-                fmt::format("administrator: install berth-enter setuid root (docs/run.md); inside Slurm, `srun "
-                            "--rdma-container={}` needs no setuid program",
-                            run.image));
   open_missing_streams();
+  if (const std::string obstacle = find_obstacle(); !obstacle.empty()) return run_unprivileged(record, obstacle);
   const UniqueFd file = make_sealed_file(make_run_record(record));
   const std::string number = std::to_string(file.get());
   const char* const arguments[] = {"berth-enter", number.c_str(), nullptr};
@@ -144,6 +142,9 @@ void add_run_verb(CLI::App& app, GlobalOptions& options) {
       "  berth run app.sif bash                           one rank, in a shell\n"
       "Options come before or after IMAGE; the first word that is none begins the command.\n"
       "Each option is also a variable, as with srun: BERTH_POOL=fast.\n"
+      "Where its helper berth-enter has no rights, ranks have the host's network and shared devices, and the image in "
+      "a\n"
+      "user namespace; --net=rank and other pools are refused then.\n"
       "Exit code: 125 if Berth refused, 126 and 127 as a shell's, else the command's own.");
   verb->callback([run, verb, &options] {
     run->command = verb->remaining();
@@ -152,7 +153,7 @@ void add_run_verb(CLI::App& app, GlobalOptions& options) {
     run->command.insert(run->command.end(), options.after_dashes.begin(), options.after_dashes.end());
     try {
       check_command(*run, *verb, !options.after_dashes.empty());
-      run_rank(*run, options.verbose);
+      options.exit_code = run_rank(*run, options.verbose);
     } catch (const Error& error) {
       fmt::print(stderr, "{}\n", error.render());
       options.exit_code = kExitRefused;

@@ -162,6 +162,7 @@ NodeFacts read_node_facts(Inventory inventory, const DoctorOptions& options) {
        {"/usr/bin/squashfuse_ll", "/usr/bin/squashfuse", "/usr/local/bin/squashfuse_ll", "/usr/local/bin/squashfuse"})
     facts.has_squashfuse = facts.has_squashfuse || access(program, X_OK) == 0;
   facts.run_obstacle = find_setuid_obstacle(BERTH_LIBEXECDIR "/berth-enter");
+  facts.user_namespaces = read_user_namespace_limits();
   facts.slurm = read_slurm_facts();
   read_journal(options.state_directory, facts);
   return facts;

@@ -11,6 +11,7 @@
 #include "launcher/core/error.hpp"
 #include "launcher/core/inventory.hpp"
 #include "launcher/core/policy.hpp"
+#include "launcher/system/user_namespace.hpp"
 
 namespace berth {
 
@@ -62,7 +63,8 @@ struct NodeFacts {
   PolicyFacts policy;
   std::vector<ImagePathFacts> image_paths;
   bool has_squashfuse = false;
-  std::string run_obstacle;  ///< why users cannot use `berth run`; empty: they can
+  std::string run_obstacle;  ///< why berth-enter has no rights; empty: it has them
+  UserNamespaceLimits user_namespaces;
   SlurmFacts slurm;
   std::vector<LeaseFacts> leases;
   std::vector<std::string> stale_traces;  ///< devices of which only a lock file or a pin is left, which nobody holds

@@ -147,11 +147,16 @@ void add_to_skeleton(int skeleton, int image_root, const ImagePath& path) {
     }
     const UniqueFd original(open_in_root(image_root, partial, O_PATH | O_NOFOLLOW));
     if (!original) continue;
-    const struct stat status = read_status(original.get(), partial);
-    if (fchownat(skeleton, partial.c_str(), status.st_uid, status.st_gid, AT_SYMLINK_NOFOLLOW) != 0 ||
-        fchmodat(skeleton, partial.c_str(), status.st_mode & 07777, 0) != 0)
-      throw fail();
+    copy_owner_and_mode(read_status(original.get(), partial), skeleton, partial);
   }
+}
+
+void copy_owner_and_mode(const struct stat& from, int directory, const std::string& path) {
+  // A user namespace does not know every owner (EINVAL), and gives files to its own user only (EPERM).
+  const bool changed = fchownat(directory, path.c_str(), from.st_uid, from.st_gid, AT_SYMLINK_NOFOLLOW) == 0 ||
+                       errno == EINVAL || errno == EPERM;
+  if (!changed || fchmodat(directory, path.c_str(), from.st_mode & 07777, 0) != 0)
+    throw system_error(errno, fmt::format("cannot prepare '{}'", path), "chmod");
 }
 
 UniqueFd overlay_skeleton(int skeleton, int image_root) {

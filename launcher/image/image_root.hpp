@@ -1,7 +1,7 @@
 // The image as the lower part of a rank's root: where paths lead inside it, and an overlay for what it lacks.
 #pragma once
 
-#include <sys/types.h>
+#include <sys/stat.h>
 
 #include <string>
 #include <vector>
@@ -31,6 +31,10 @@ std::string read_image_file(int root, const std::string& path, const Credentials
 /// Makes `path` (and its parents, which look like the image's where it has them) below `skeleton`, an empty directory
 /// or file that the overlay will show where the image has nothing.
 void add_to_skeleton(int skeleton, int image_root, const ImagePath& path);
+
+/// Gives `path` below `directory` the mode of `from`, and its owner as far as the caller's user namespace knows it.
+/// Throws Error{host}.
+void copy_owner_and_mode(const struct stat& from, int directory, const std::string& path);
 
 /// A read-only union of `skeleton` over `image`, detached. Both must be attached in the caller's mount namespace.
 UniqueFd overlay_skeleton(int skeleton, int image_root);

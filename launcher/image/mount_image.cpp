@@ -6,6 +6,7 @@
 #include "launcher/image/squashfuse.hpp"
 #include "launcher/system/loop.hpp"
 #include "launcher/system/mounts.hpp"
+#include "launcher/system/namespaces.hpp"
 
 namespace berth {
 
@@ -36,9 +37,11 @@ UniqueFd mount_by_kernel(const OpenImage& image) {
 }
 
 UniqueFd mount_directory(const OpenImage& image) {
-  // Not recursive: whatever the host has mounted below the image is not part of it.
-  UniqueFd mount = clone_mount(image.fd.get(), false);
-  set_mount_attributes(mount.get(), kAttributes, MS_PRIVATE, false);
+  // Not recursive: whatever the host has mounted below the image is not part of it. But a user namespace must not
+  // uncover what those mounts hide.
+  const bool recursive = !is_in_host_user_namespace();
+  UniqueFd mount = clone_mount(image.fd.get(), recursive);
+  set_mount_attributes(mount.get(), kAttributes, MS_PRIVATE, recursive);
   return mount;
 }
 

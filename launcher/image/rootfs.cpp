@@ -23,6 +23,7 @@ namespace berth {
 namespace {
 
 constexpr std::chrono::seconds kBuildPatience{120};  // several slow automounts
+constexpr std::uint64_t kKernelTree = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 constexpr std::uint64_t kPlainFile = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
 UniqueFd open_place(int dir, const std::string& path, int flags = 0) {
@@ -92,19 +93,24 @@ class RootfsBuilder {
  private:
   void read_host() {
     binds_ = collect_binds(request_);
-    nodes_ = read_device_nodes(request_.policy->devices);
     using Place = std::pair<const char*, std::uint64_t>;
-    for (const auto& [path, attributes] :
-         {Place{"/dev/pts", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC},
-          Place{"/dev/shm", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV},
-          Place{"/dev/mqueue", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC}})
+    const std::vector<Place> places =
+        request_.host_trees
+            ? std::vector{Place{"/proc", kKernelTree}, Place{"/sys", kKernelTree | MOUNT_ATTR_RDONLY},
+                          Place{"/dev", MOUNT_ATTR_NOSUID}}
+            : std::vector{Place{"/dev/pts", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC},
+                          Place{"/dev/shm", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV}, Place{"/dev/mqueue", kKernelTree}};
+    for (const auto& [path, attributes] : places)
       if (const UniqueFd place(open_host_path(path, O_PATH | O_DIRECTORY)); place)
-        device_binds_.push_back({path, copy_from_host(place.get(), attributes), true});
+        kernel_binds_.push_back({path, copy_from_host(place.get(), attributes), true});
+    if (!request_.host_trees) {
+      nodes_ = read_device_nodes(request_.policy->devices);
+      proc_options_ = host_proc_options();
+    }
     for (const char* name : {"hosts", "resolv.conf", "hostname"})
       if (std::string text = read_optional_file(std::string("/etc/") + name); !text.empty())
         files_.push_back({name, std::move(text)});
     host_group_ = read_optional_file("/etc/group");
-    proc_options_ = host_proc_options();
   }
 
   void generate_files() {
@@ -148,7 +154,7 @@ class RootfsBuilder {
     }
     if (!anything_missing) return;
     const UniqueFd image_root = open_place(image_, ".", O_DIRECTORY);
-    copy_attributes(image_root.get(), skeleton.get());
+    copy_owner_and_mode(read_status(image_root.get(), "/"), staging_.get(), "skeleton");
     overlay_ = overlay_skeleton(skeleton.get(), image_);
     stack(overlay_.get());
   }
@@ -158,13 +164,6 @@ class RootfsBuilder {
     attach_mount(mount, host_root_.get());
     root_ = mount;
     ++stacked_;
-  }
-
-  static void copy_attributes(int from, int to) {
-    const struct stat status = read_status(from, "/");
-    const std::string path = fmt::format("/proc/self/fd/{}", to);
-    if (chown(path.c_str(), status.st_uid, status.st_gid) != 0 || chmod(path.c_str(), status.st_mode & 07777) != 0)
-      throw system_error(errno, "cannot prepare the root", "chmod");
   }
 
   // Targets have been resolved: a link that is found now lies in a directory of the host (or was put there meanwhile),
@@ -188,12 +187,13 @@ class RootfsBuilder {
   }
 
   void attach_kernel_trees() {
-    constexpr std::uint64_t attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-    attach_at(create_mount("proc", proc_options_, attributes).get(), "/proc");
-    const auto is_mqueue = [](const Bind& bind) { return bind.target == "/dev/mqueue"; };
-    const bool with_mqueue = std::any_of(device_binds_.begin(), device_binds_.end(), is_mqueue);
-    attach_at(create_device_tree(nodes_, with_mqueue).get(), "/dev");
-    for (const Bind& bind : device_binds_) attach_at(bind.mount.get(), bind.target);
+    if (!request_.host_trees) {
+      attach_at(create_mount("proc", proc_options_, kKernelTree).get(), "/proc");
+      const auto is_mqueue = [](const Bind& bind) { return bind.target == "/dev/mqueue"; };
+      const bool with_mqueue = std::any_of(kernel_binds_.begin(), kernel_binds_.end(), is_mqueue);
+      attach_at(create_device_tree(nodes_, with_mqueue).get(), "/dev");
+    }
+    for (const Bind& bind : kernel_binds_) attach_at(bind.mount.get(), bind.target);
   }
 
   void attach_binds() {
@@ -223,7 +223,7 @@ class RootfsBuilder {
   UniqueFd staging_;
   UniqueFd overlay_;
   std::vector<Bind> binds_;
-  std::vector<Bind> device_binds_;
+  std::vector<Bind> kernel_binds_;
   std::vector<DeviceNode> nodes_;
   std::vector<GeneratedFile> files_;
   std::string host_group_;

@@ -25,6 +25,9 @@ struct RootfsRequest {
   std::vector<std::string> runtime_directories;  ///< directories that the launcher's PMIx server shares with its ranks
   std::vector<std::string> session_directories;  ///< the same as the user's environment says: left out unless theirs
   const MountPolicy* policy = nullptr;
+  /// The caller is in a user namespace (enter_new_user_namespace()), where nobody can make /dev, /proc and /sys anew:
+  /// they are the host's, with what its file permissions allow.
+  bool host_trees = false;
 };
 
 /// Builds the template in a child process and returns its mount namespace (an nsfs descriptor for setns). The root of

@@ -36,7 +36,7 @@ const char* find_program(const OpenImage& image) {
     if (access(program, X_OK) == 0) return program;
   throw Error(
       ErrorCode::host, cannot_mount(image),
-      "users can write to it, so the kernel may not parse it, and the program squashfuse is missing",
+      "the kernel may not parse an image that users can write to, or for users, and the program squashfuse is missing",
       "install the package squashfuse on this node, or have the administrator put the image in a directory that "
       "only root can write to");
 }
@@ -123,7 +123,10 @@ UniqueFd mount_with_squashfuse(const OpenImage& image, const Credentials& user, 
   const char* program = find_program(image);
   UniqueFd device(open("/dev/fuse", O_RDWR | O_CLOEXEC));
   if (!device)
-    throw system_error(errno, cannot_mount(image), "open /dev/fuse", "load the kernel module 'fuse' on this node");
+    throw system_error(errno, cannot_mount(image), "open /dev/fuse",
+                       errno == EACCES ? "administrator: chmod 666 /dev/fuse, as udev does; or unpack the image into a "
+                                         "directory: unsquashfs -d DIR IMAGE"
+                                       : "load the kernel module 'fuse' on this node");
   UniqueFd mount = mount_fuse(device.get(), user);
   int pipe_ends[2];
   if (pipe2(pipe_ends, O_CLOEXEC | O_NONBLOCK) != 0) throw system_error(errno, cannot_mount(image), "pipe2");

@@ -63,6 +63,12 @@ void apply_affinity(const CpuSet& cpus) {
               "the others are offline or outside the cpuset of the job's cgroup");
 }
 
+void apply_widest_affinity() {
+  // The kernel cuts it down to the CPUs that there are.
+  std::vector<unsigned long> all(kMaxCpu / kWordBits + 1, ~0UL);
+  sched_setaffinity(0, all.size() * sizeof(unsigned long), as_cpu_set(all));
+}
+
 void apply_memory_nodes(const CpuSet& numa_nodes) {
   std::vector<unsigned long> bitmap = make_bitmap(numa_nodes, 1);
   const bool bind = !numa_nodes.empty();

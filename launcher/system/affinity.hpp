@@ -12,6 +12,9 @@ CpuSet read_affinity(int pid = 0);
 /// the cpuset of the cgroup, or if the kernel granted less than all of them.
 void apply_affinity(const CpuSet& cpus);
 
+/// Lets the calling thread run on every CPU that its cgroup allows.
+void apply_widest_affinity();
+
 /// Takes memory from these NUMA nodes only (MPOL_BIND); an empty set restores the default policy. Throws Error{host}.
 void apply_memory_nodes(const CpuSet& numa_nodes);
 

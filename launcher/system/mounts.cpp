@@ -45,6 +45,10 @@ int open_resolving(int dir, const std::string& path, int flags, std::uint64_t re
   how.resolve = resolve;
   for (int attempt = 0;; ++attempt) {
     const long fd = syscall(SYS_openat2, dir, path.c_str(), &how, sizeof how);
+    // Who asks by this call wants to be led astray by nothing: there is no second-best way.
+    if (fd < 0 && errno == ENOSYS)
+      throw Error(ErrorCode::host, fmt::format("cannot open '{}' safely", path),
+                  "this kernel has no openat2, or a seccomp filter forbids it", "Berth needs Linux 5.12 or newer");
     // EAGAIN: a rename raced with a ".." step; the kernel asks to try again.
     if (fd >= 0 || errno != EAGAIN || attempt == 100) return static_cast<int>(fd);
   }

@@ -45,7 +45,7 @@ void make_namespace_slave();
 void pivot_to(int root, int stacked);
 
 /// Opens `path` below directory `root` as if it were "/": absolute symlinks and ".." stay inside, magic links of /proc
-/// are refused. -1 and errno on failure.
+/// are refused. -1 and errno on failure; all three throw Error{host} where the kernel lacks openat2(2).
 int open_in_root(int root, const std::string& path, int flags);
 /// The same without any symlink on the way: ELOOP.
 int open_in_root_without_links(int root, const std::string& path, int flags);

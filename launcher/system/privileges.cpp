@@ -29,6 +29,19 @@ namespace {
 // The kernel's own limit: capability sets are 64 bits wide.
 constexpr unsigned long kCapabilities = 64;
 
+std::vector<std::uint32_t> read_groups() {
+  const int count = getgroups(0, nullptr);
+  if (count < 0) fail(errno, "getgroups");
+  std::vector<std::uint32_t> groups(static_cast<std::size_t>(count));
+  if (getgroups(count, groups.data()) < 0) fail(errno, "getgroups");
+  return groups;
+}
+
+/// Not where they are what they should be: in a user namespace of one user nobody may call setgroups().
+int set_groups(const std::vector<std::uint32_t>& groups) {
+  return groups == read_groups() ? 0 : setgroups(groups.size(), groups.data());
+}
+
 bool bounding_has(unsigned long capability) { return prctl(PR_CAPBSET_READ, capability, 0, 0, 0) == 1; }
 
 bool ambient_has(unsigned long capability) {
@@ -96,7 +109,7 @@ void verify_unprivileged(std::uint32_t uid, std::uint32_t gid) {
 void drop_to_user(const Credentials& user) {
   drop_bounding_set();
   lock_securebits();
-  if (setgroups(user.groups.size(), user.groups.data()) != 0) fail(errno, "setgroups");
+  if (set_groups(user.groups) != 0) fail(errno, "setgroups");
   if (setresgid(user.gid, user.gid, user.gid) != 0) fail(errno, "setresgid");
   if (setresuid(user.uid, user.uid, user.uid) != 0) fail(errno, "setresuid");
   clear_capabilities();
@@ -112,14 +125,10 @@ void apply_exec_label(const std::string& label) {
                        "correct selinux_label in the policy, or allow the transition under no_new_privs");
 }
 
-FileAccessAs::FileAccessAs(const Credentials& user) {
-  const int count = getgroups(0, nullptr);
-  if (count < 0) fail(errno, "getgroups");
-  former_groups_.resize(static_cast<std::size_t>(count));
-  if (getgroups(count, former_groups_.data()) < 0) fail(errno, "getgroups");
-  if (setgroups(user.groups.size(), user.groups.data()) != 0) fail(errno, "setgroups");
+FileAccessAs::FileAccessAs(const Credentials& user) : former_groups_(read_groups()) {
+  if (set_groups(user.groups) != 0) fail(errno, "setgroups");
   former_gid_ = static_cast<std::uint32_t>(setfsgid(user.gid));
-  setfsuid(user.uid);
+  former_uid_ = static_cast<std::uint32_t>(setfsuid(user.uid));
   // Neither call reports failure; an id that cannot be set shows what is in force.
   if (static_cast<std::uint32_t>(setfsgid(static_cast<gid_t>(-1))) != user.gid ||
       static_cast<std::uint32_t>(setfsuid(static_cast<uid_t>(-1))) != user.uid)
@@ -127,10 +136,10 @@ FileAccessAs::FileAccessAs(const Credentials& user) {
 }
 
 FileAccessAs::~FileAccessAs() {
-  setfsuid(0);
+  setfsuid(former_uid_);
   setfsgid(former_gid_);
   const bool restored =
-      setgroups(former_groups_.size(), former_groups_.data()) == 0 && setfsuid(static_cast<uid_t>(-1)) == 0;
+      set_groups(former_groups_) == 0 && static_cast<std::uint32_t>(setfsuid(static_cast<uid_t>(-1))) == former_uid_;
   if (!restored) std::abort();
 }
 

@@ -35,13 +35,13 @@ void verify_unprivileged(std::uint32_t uid, std::uint32_t gid);
 /// the kernel refuses it: unknown context, no transition allowed, or SELinux off.
 void apply_exec_label(const std::string& label);
 
-/// Turns a forked child of root into `user`, irrevocably, and verifies it. Every failure throws Error{internal}; the
-/// caller must then end the process.
+/// Turns a forked child of root into `user`, irrevocably, and verifies it; or takes from a user's process the rights
+/// that it has in a user namespace. Every failure throws Error{internal}; the caller must then end the process.
 void drop_to_user(const Credentials& user);
 
 /// Opens files with another user's rights while alive (file system uid, gid and groups; the real uid stays root, so
 /// that the user can neither trace nor signal the process). For single-threaded children only: ends in the child's
-/// death or in root again. Throws Error{internal}.
+/// death or in root again. Changes nothing where the process is the user's own. Throws Error{internal}.
 class FileAccessAs {
  public:
   explicit FileAccessAs(const Credentials& user);
@@ -52,6 +52,7 @@ class FileAccessAs {
  private:
   std::vector<std::uint32_t> former_groups_;
   std::uint32_t former_gid_ = 0;
+  std::uint32_t former_uid_ = 0;
 };
 
 }  // namespace berth

@@ -3,7 +3,8 @@
     caller.py no-arguments PROGRAM       with an empty argument vector
     caller.py record KIND PROGRAM        with a record of this kind on descriptor 9
     caller.py blocked-signals COMMAND…   with all signals blocked
-    caller.py without-openat2 COMMAND…   where the system call openat2 does not exist (root only)
+    caller.py without-openat2 COMMAND…   where the system call openat2 does not exist (and, but for root, with
+                                         no_new_privs, which users must set to filter system calls)
 """
 import ctypes
 import fcntl
@@ -88,7 +89,9 @@ def forbid_openat2():
                             (answer, 0, 0, 0x7FFF0000)])
     text = ctypes.create_string_buffer(program, len(program))
     filter_of = struct.pack("HxxxxxxP", 4, ctypes.addressof(text))
-    set_seccomp, filter_mode = 22, 2
+    set_seccomp, filter_mode, set_no_new_privs = 22, 2, 38
+    if os.geteuid() != 0:
+        libc.prctl(set_no_new_privs, 1, 0, 0, 0)
     if libc.prctl(set_seccomp, filter_mode, filter_of, 0, 0) != 0:
         sys.exit("cannot install the filter")
 

@@ -199,8 +199,23 @@ TEST_CASE("Slurm and its plugin", "[doctor]") {
 }
 
 TEST_CASE("Whether `berth run` has its helper", "[doctor]") {
-  check_complaint("note run: users cannot start ranks by `berth run` | there is none", "chmod u+s",
-                  [](NodeFacts& facts) { facts.run_obstacle = "there is none"; });
+  constexpr const char* kWithImages = "note run: `berth run` gives users images in user namespaces";
+  constexpr const char* kWithoutImages =
+      "note run: `berth run` gives users the host's network and shared devices, and no image | there is none";
+  const auto without_helper = [](const UserNamespaceLimits& limits) {
+    return [limits](NodeFacts& facts) {
+      facts.run_obstacle = "there is none";
+      facts.user_namespaces = limits;
+    };
+  };
+  check_complaint(kWithImages, "chmod u+s", without_helper({}));
+  check_complaint(kWithImages, "chmod u+s", without_helper({.most = 9, .unprivileged = 1, .apparmor_restricts = 0}));
+  check_complaint(kWithoutImages, "sysctl -w user.max_user_namespaces=",
+                  without_helper({.most = 0, .unprivileged = {}, .apparmor_restricts = {}}));
+  check_complaint(kWithoutImages, "sysctl -w kernel.unprivileged_userns_clone=1",
+                  without_helper({.most = 9, .unprivileged = 0, .apparmor_restricts = {}}));
+  check_complaint(kWithoutImages, "`userns,`",
+                  without_helper({.most = 9, .unprivileged = {}, .apparmor_restricts = 1}));
 }
 
 TEST_CASE("What is left behind, and what is in quarantine", "[doctor]") {
