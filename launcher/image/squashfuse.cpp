@@ -36,7 +36,8 @@ const char* find_program(const OpenImage& image) {
     if (access(program, X_OK) == 0) return program;
   throw Error(
       ErrorCode::host, cannot_mount(image),
-      "the kernel may not parse an image that users can write to, or for users, and the program squashfuse is missing",
+      "the kernel may not parse an image that users can write to, or of ranks without berth-enter, and the program "
+      "squashfuse is missing",
       "install the package squashfuse on this node, or have the administrator put the image in a directory that "
       "only root can write to");
 }
