@@ -66,7 +66,8 @@ void register_options(spank_t spank, Request& request) {
     option.name = keep(fmt::format("rdma-{}", spec.name));
     option.arginfo = spec.argument.empty() ? nullptr : keep(std::string(spec.argument));
     option.usage = keep(std::string(spec.help));
-    option.has_arg = spec.argument.empty() ? 0 : 1;
+    // As of getopt_long(3): 2 is an argument that may be left out.
+    option.has_arg = spec.argument.empty() ? 0 : spec.argument_is_optional ? 2 : 1;
     option.val = index++;
     option.cb = accept_option;
     if (const spank_err_t error = spank_option_register(spank, &option); error != ESPANK_SUCCESS)

@@ -204,7 +204,7 @@ OriginalState read_original(const BerthSpec& berth) {
   OriginalState original;
   if (berth.kind == PoolKind::macvlan) {
     require_parent(host, berth);
-  } else if (berth.kind == PoolKind::sriov) {
+  } else if (berth.kind != PoolKind::host) {
     const auto link = host.find(read_host_netdev(berth));
     if (!link) throw vanished(berth);
     original.name = link->name;

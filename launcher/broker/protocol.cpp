@@ -71,6 +71,7 @@ json request_to_json(const Request& request) {
           {"gpus", request.gpus},
           {"share", request.share},
           {"wait_seconds", request.wait_seconds},
+          {"onload", request.onload ? json(*request.onload) : json()},
           {"verbose", request.verbose}};
 }
 
@@ -89,6 +90,8 @@ Request parse_request(const json& object) {
   request.gpus = reader.get<std::vector<std::string>>("gpus");
   request.share = reader.get<bool>("share");
   request.wait_seconds = reader.get<unsigned>("wait_seconds");
+  if (const json onload = reader.get<json>("onload"); !onload.is_null())
+    request.onload = reader.get<std::vector<std::string>>("onload");
   request.verbose = reader.get<bool>("verbose");
   return request;
 }
@@ -165,6 +168,7 @@ json to_json_value(const Grant& grant) {
           {"working_directory_required", grant.working_directory_required},
           {"memlock", grant.memlock ? json(*grant.memlock) : json()},
           {"rdma", rdma_to_json(grant.rdma)},
+          {"tested_devices", grant.tested_devices},
           {"environment",
            {environment_to_json(grant.environment.defaults), environment_to_json(grant.environment.facts),
             environment_to_json(grant.environment.site), environment_to_json(grant.environment.user)}}};
@@ -186,6 +190,7 @@ Grant parse_grant(const json& object) {
   if (const json memlock = reader.get<json>("memlock"); !memlock.is_null())
     grant.memlock = memlock.get<std::uint64_t>();
   for (const json& rdma : reader.get<json>("rdma")) grant.rdma.push_back(parse_rdma_grant(rdma));
+  grant.tested_devices = reader.get<std::vector<std::string>>("tested_devices");
   const json environment = reader.get<json>("environment");
   grant.environment = {.defaults = parse_environment(environment.at(0)),
                        .facts = parse_environment(environment.at(1)),

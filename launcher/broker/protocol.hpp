@@ -79,6 +79,7 @@ struct Grant {
   bool working_directory_required = false;  ///< the user named it; else "/" will do where the container lacks it
   std::optional<std::uint64_t> memlock;
   std::vector<RdmaGrant> rdma;
+  std::vector<std::string> tested_devices;  ///< of Onload, names below /dev that the rank has to be able to open
   RankEnvironment environment;
 };
 nlohmann::json to_json_value(const Grant& grant);

@@ -86,7 +86,7 @@ void RankCgroups::apply_limits(const RankOfDevice& rank) {
 
 void RankCgroups::apply_rules(const std::vector<RankOfDevice>& ranks) {
   const CgroupTree tree = CgroupTree::unified();
-  const auto majors = parse_rdma_majors(read_file(AT_FDCWD, "/proc/devices"));
+  const auto majors = parse_guarded_majors(read_file(AT_FDCWD, "/proc/devices"));
   std::map<std::string, std::vector<DeviceRule>> rules;  // by the cgroup that their program is attached to
   for (const RankOfDevice& rank : ranks) {
     if (!rank.settings->device_rules) continue;
@@ -95,6 +95,7 @@ void RankCgroups::apply_rules(const std::vector<RankOfDevice>& ranks) {
     DeviceRule rule{tree.id(path), static_cast<unsigned>(ancestry.size() - 1), {}};
     for (const RdmaGrant* grant : rank.grants)
       for (const RdmaNode& node : grant->nodes) rule.allowed.push_back({node.major, node.minor});
+    rule.allowed.insert(rule.allowed.end(), rank.further_devices.begin(), rank.further_devices.end());
     std::vector<DeviceAttachment> attachments;
     for (const std::string& group : ancestry) attachments.push_back(read_device_attachment(tree, group));
     const auto level = choose_attach_level(attachments);

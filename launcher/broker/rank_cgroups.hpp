@@ -7,6 +7,7 @@
 
 #include "launcher/broker/journal.hpp"
 #include "launcher/core/rdma_grant.hpp"
+#include "launcher/system/cgroup_devices.hpp"
 #include "launcher/system/fd.hpp"
 
 namespace berth {
@@ -16,7 +17,8 @@ struct RankOfDevice {
   int pid = 0;
   std::string name;  ///< unique on the node
   const RdmaSettings* settings = nullptr;
-  std::vector<const RdmaGrant*> grants;  ///< of all its devices
+  std::vector<const RdmaGrant*> grants;            ///< of all its devices
+  std::vector<DeviceNumber> further_devices = {};  ///< that it may open, besides those of its grants
 };
 
 /// Rules and limits of all ranks of a step; they end with the object.

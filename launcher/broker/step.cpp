@@ -186,6 +186,7 @@ void Step::prepare() {
   inventory_ = read_node_inventory(journal_, "/", record_.node);
   inventory_.topology = read_node_topology(journal_);
   end_phase("inventory");
+  if (request.onload) onload_ = read_onload(policy_, *request.onload, request.image != kNoImage);
   if (record_.request.image.starts_with('/')) mount();
 }
 
@@ -204,6 +205,8 @@ void Step::prepare_rootfs() {
   working_directory_ = read_path(directory.get());
   if (record_.request.image == kNoImage) return;
   if (!image_) mount();
+  MountPolicy mounts = policy_.mounts;
+  if (onload_) mounts.always.insert(mounts.always.end(), onload_->mounts.begin(), onload_->mounts.end());
   rootfs_ = build_rootfs({.image = &*image_,
                           .image_mount = &image_mount_,
                           .user = {record_.uid, record_.gid, record_.groups},
@@ -213,7 +216,8 @@ void Step::prepare_rootfs() {
                           .mounts = record_.request.mounts,
                           .runtime_directories = record_.runtime_directories,
                           .session_directories = record_.session_directories,
-                          .policy = &policy_.mounts});
+                          .policy = &mounts,
+                          .devices = onload_ ? onload_->devices : std::vector<DeviceNode>{}});
   image_mount_.reset();
   end_phase("rootfs");
 }

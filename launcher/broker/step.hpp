@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "launcher/broker/berth.hpp"
+#include "launcher/broker/onload.hpp"
 #include "launcher/broker/protocol.hpp"
 #include "launcher/broker/rank_cgroups.hpp"
 #include "launcher/broker/relay.hpp"
@@ -103,7 +104,8 @@ class Step {
   std::string working_directory_;
   std::optional<std::vector<GresGrant>> gres_;
   Policy policy_;
-  Inventory inventory_;  // without the leases, which only count under the node lock
+  Inventory inventory_;           // without the leases, which only count under the node lock
+  std::optional<Onload> onload_;  // empty: not asked for
   std::optional<OpenImage> image_;
   UniqueFd image_mount_;  // until it is part of rootfs_
   UniqueFd rootfs_;

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <sys/inotify.h>
+#include <sys/sysmacros.h>
 #include <sys/timerfd.h>
 #include <syslog.h>
 #include <unistd.h>
@@ -106,6 +107,9 @@ void Step::admit_ranks() {
     restricted.push_back({rank.record.pid, std::to_string(rank.record.pid), &plan_->berths[*rank.berth].rdma, {}});
     for (const std::size_t berth : berths_of(*plan_, plan_->ranks[rank.planned]))
       restricted.back().grants.push_back(&*berths_[berth].rdma);
+    if (onload_)
+      for (const DeviceNode& device : onload_->devices)
+        restricted.back().further_devices.push_back({major(device.number), minor(device.number)});
     if (rank.connection) waiting.push_back(rank.connection.get());
   }
   if (admitted_ || restricted.empty()) return;
@@ -223,6 +227,7 @@ Grant Step::make_grant(const Rank& rank) const {
   grant.environment = make_rank_environment(*plan_, plan, policy_, record_.request, grant.rdma);
   grant.environment.facts.push_back(
       {EnvironmentChange::Action::set, "BERTH_IMAGE", image_ ? image_->path : std::string(kNoImage)});
+  if (onload_) grant_onload(grant, *onload_, policy_.onload);
   return grant;
 }
 

@@ -51,6 +51,16 @@ void add_request_options(CLI::App& verb, const OptionSink& sink) {
           flags, [sink, name] { sink(name, "1"); }, std::string(spec.help));
       continue;
     }
+    if (spec.argument_is_optional) {
+      // Only what is behind a '=' is the argument: the next word may be an image or a command.
+      const auto take = [sink, name](const CLI::results_t& values) {
+        // Without one, CLI11 makes up "true", or the default.
+        for (const std::string& value : values) sink(name, value == "true" ? "1" : value);
+        return true;
+      };
+      verb.add_option(flags, take, fmt::format("{}: {}", spec.argument, spec.help))->expected(0)->default_str("1");
+      continue;
+    }
     verb.add_option_function<std::vector<std::string>>(
             flags,
             [sink, name](const std::vector<std::string>& values) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "launcher/broker/onload.hpp"
 #include "launcher/cli/node.hpp"
 #include "launcher/cli/plan_file.hpp"
 #include "launcher/cli/table.hpp"
@@ -122,6 +123,8 @@ void show_plan(PlanOptions plan_options, const GlobalOptions& options) {
   input.caller = std::move(node.caller);
   input.job = plan_options.job;
   if (!plan_options.gres.empty()) input.gres = parse_gres(plan_options.gres);
+  if (request.onload && plan_options.node_path.empty())
+    read_onload(input.policy, *request.onload, request.image != kNoImage);
   const SolvedPlan solved = solve_plan(input);
   const NodePlan& plan = solved.plan;
   if (!plan_options.svg_path.empty())

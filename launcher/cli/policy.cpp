@@ -19,6 +19,7 @@ std::string describe(const Pool& pool) {
                      : pool.berths_per_parent == 0
                          ? fmt::format("every SR-IOV VF of {}", parents)
                          : fmt::format("the first {} SR-IOV VFs of each of {}", pool.berths_per_parent, parents);
+  if (pool.kind == PoolKind::pf) text = fmt::format("the whole NICs {}", parents);
   if (pool.kind == PoolKind::host)
     return fmt::format("RDMA devices of {} in the host's network, {} rank{} on each", parents, pool.berths_per_parent,
                        pool.berths_per_parent == 1 ? "" : "s");
@@ -54,6 +55,7 @@ void check(const std::string& path, bool json) {
                               {"valid", true},
                               {"distrusted", distrust},
                               {"pools", pools},
+                              {"onload", policy.onload.enabled},
                               {"allow_rules", policy.allow.size()}}
                    .dump(2));
     return;
@@ -64,6 +66,7 @@ void check(const std::string& path, bool json) {
   fmt::print("  {}\n", policy.allow.empty()
                            ? "no allow rule: everybody may use every pool"
                            : fmt::format("{} allow rule{}", policy.allow.size(), policy.allow.size() == 1 ? "" : "s"));
+  if (policy.onload.enabled) fmt::print("  OpenOnload of the node, for ranks that ask for it\n");
   if (!distrust.empty()) fmt::print("  note: processes with privileges would refuse this file: {}\n", distrust);
 }
 

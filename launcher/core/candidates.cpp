@@ -252,6 +252,40 @@ std::vector<Candidate> sriov_candidates(const Pool& pool, const Inventory& inven
   return candidates;
 }
 
+std::vector<Candidate> pf_candidates(const Pool& pool, const Inventory& inventory) {
+  std::vector<Candidate> candidates;
+  for (std::size_t position = 0; position < pool.parents.size(); ++position) {
+    const std::string& parent = pool.parents[position];
+    const auto pci = parse_pci_address(parent);
+    const auto device = std::ranges::find_if(
+        inventory.net_devices, [&](const NetDevice& one) { return pci ? one.pci == pci : one.name == parent; });
+    Candidate candidate;
+    candidate.berth = make_berth(pool, inventory, position, pool.parents.size());
+    // As the policy says it: what is in a berth has no name on the host that could be looked up.
+    candidate.berth.id = pci ? to_string(*pci) : parent;
+    candidate.berth.parent = parent;
+    candidate.berth.pci = pci;
+    const HeldDevice* held = find_held(inventory, candidate.berth.id);
+    candidate.unusable = held_reason(held);
+    if (device != inventory.net_devices.end()) {
+      candidate.berth.parent = device->name;
+      candidate.berth.pci = device->pci;
+      candidate.berth.numa_node = device->numa_node;
+      apply_port(candidate, find_port(inventory, device->pci, device->name));
+      candidate.location = make_pci_location(device->pci_path, device->local_cpus);
+      candidate.local_cpus = device->local_cpus;
+      candidate.speed_mbps = device->speed_mbps;
+      const auto has_vfs = [&](const PhysicalFunction& pf) { return pf.pci == device->pci && pf.num_vfs > 0; };
+      if (candidate.unusable.empty() && std::ranges::any_of(inventory.physical_functions, has_vfs))
+        candidate.unusable = "it has VFs: use them (kind = \"sriov\"), or remove them (sriov_numvfs)";
+    } else if (held == nullptr) {
+      continue;
+    }
+    candidates.push_back(std::move(candidate));
+  }
+  return candidates;
+}
+
 std::vector<Candidate> host_candidates(const Pool& pool, const Inventory& inventory) {
   const auto parents =
       find_parents(pool, inventory.rdma_devices, [](const std::string& pattern, const RdmaDevice& device) {
@@ -296,6 +330,7 @@ std::vector<Candidate> make_candidates(const Pool& pool, const Inventory& invent
   check_netns_mode(pool, inventory);
   std::vector<Candidate> candidates = pool.kind == PoolKind::macvlan ? macvlan_candidates(pool, inventory)
                                       : pool.kind == PoolKind::sriov ? sriov_candidates(pool, inventory)
+                                      : pool.kind == PoolKind::pf    ? pf_candidates(pool, inventory)
                                                                      : host_candidates(pool, inventory);
   reject_other_fabrics(candidates);
   return candidates;

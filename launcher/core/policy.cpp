@@ -51,6 +51,8 @@ std::string_view to_string(PoolKind kind) {
       return "macvlan";
     case PoolKind::sriov:
       return "sriov";
+    case PoolKind::pf:
+      return "pf";
     case PoolKind::host:
       return "host";
   }

@@ -17,6 +17,7 @@ namespace berth {
 enum class PoolKind {
   macvlan,
   sriov,
+  pf,    ///< whole NICs: the parents themselves
   host,  ///< no device of its own: a share of an RDMA device, in the host's network
 };
 enum class Park { boot, first_use, never };
@@ -61,8 +62,9 @@ struct VfPolicy {
 struct Pool {
   std::string name;
   PoolKind kind = PoolKind::macvlan;
-  std::vector<std::string> parents;  ///< PFs, macvlan parents (host: RDMA devices): name or PCI address; wildcards
-  unsigned berths_per_parent = 0;    ///< macvlan, host: how many on each parent; sriov: 0 = every VF
+  std::vector<std::string>
+      parents;  ///< PFs, macvlan parents (host: RDMA devices): name or PCI address; wildcards (not pf)
+  unsigned berths_per_parent = 0;  ///< macvlan, host: how many on each parent; sriov: 0 = every VF
   Park park = Park::first_use;
   std::string interface = "rdma0";  ///< name of the netdev inside the berth
   AddressPolicy addresses;
@@ -103,6 +105,16 @@ struct MountPolicy {
   bool operator==(const MountPolicy&) const = default;
 };
 
+/// [onload]
+struct OnloadPolicy {
+  bool enabled = false;  ///< the table is there, and does not say otherwise
+  std::string library;   ///< path of libonload.so; empty: where distributions have it
+  std::string script = "/usr/bin/onload";
+  std::string profiles = "/usr/libexec/onload/profiles";
+  bool self_test = true;  ///< try the device nodes as the user before the rank's exec
+  bool operator==(const OnloadPolicy&) const = default;
+};
+
 struct Policy {
   std::string source;  ///< file it was read from, for messages
   std::vector<Pool> pools;
@@ -113,6 +125,7 @@ struct Policy {
   Pin pin = Pin::cpus;
   bool run_outside_jobs = false;         ///< whether `berth run` gives devices to who has no Slurm job on the node
   std::optional<std::uint64_t> memlock;  ///< bytes; UINT64_MAX: unlimited; empty: leave as it is
+  OnloadPolicy onload;
   bool operator==(const Policy&) const = default;
 };
 

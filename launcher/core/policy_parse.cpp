@@ -125,6 +125,23 @@ std::vector<EnvironmentChange> parse_environment(const PolicySection& section) {
   return changes;
 }
 
+OnloadPolicy parse_onload(const PolicySection& section) {
+  OnloadPolicy onload;
+  onload.enabled = section.flag("enabled").value_or(true);
+  onload.self_test = section.flag("self_test").value_or(onload.self_test);
+  for (const auto& [key, path] : {std::pair{"library", &onload.library}, std::pair{"script", &onload.script},
+                                  std::pair{"profiles", &onload.profiles}}) {
+    const auto value = section.string(key);
+    if (!value) continue;
+    const auto plain = parse_absolute_path(value->text);
+    if (!plain)
+      section.refuse(value->where, fmt::format("'{}' is not an absolute path without '..'", value->text),
+                     "write the full path, starting with '/'");
+    *path = *plain;
+  }
+  return onload;
+}
+
 std::uint64_t parse_memlock(const PolicySection& section) {
   if (!section.is_string("memlock")) return *section.number("memlock", 0, INT64_MAX);
   const PolicyString value = section.required_string("memlock");
@@ -153,8 +170,9 @@ Policy parse_policy(std::string_view text, const std::string& source) {
   if (file.root().empty()) {
     file.refuse({1, 1}, "the file is empty, so it allows nothing", "start from the example in docs/policy.md");
   }
-  const PolicySection root(file, file.root(), "",
-                           {"version", "pool", "allow", "images", "mounts", "environment", "pinning", "limits", "run"});
+  const PolicySection root(
+      file, file.root(), "",
+      {"version", "pool", "allow", "images", "mounts", "environment", "pinning", "limits", "onload", "run"});
   if (!root.has("version")) root.refuse({1, 1}, "'version' is missing", "write version = 1 at the top");
   if (root.number("version", 0, INT64_MAX) != 1) root.refuse("version", "this Berth reads version 1 only");
 
@@ -193,6 +211,8 @@ Policy parse_policy(std::string_view text, const std::string& source) {
   if (const auto limits = root.section("limits", {"memlock"}); limits && limits->has("memlock")) {
     policy.memlock = parse_memlock(*limits);
   }
+  if (const auto onload = root.section("onload", {"enabled", "library", "script", "profiles", "self_test"}))
+    policy.onload = parse_onload(*onload);
   if (const auto run = root.section("run", {"outside_jobs"}))
     policy.run_outside_jobs = run->flag("outside_jobs").value_or(policy.run_outside_jobs);
   return policy;

@@ -141,7 +141,7 @@ Pool parse_pool(PolicySection section) {
   pool.name = name.text;
   section.title = fmt::format("[[pool]] \"{}\"", pool.name);
 
-  pool.kind = section.required_choice("kind", {PoolKind::macvlan, PoolKind::sriov, PoolKind::host});
+  pool.kind = section.required_choice("kind", {PoolKind::macvlan, PoolKind::sriov, PoolKind::pf, PoolKind::host});
   pool.rdma = parse_rdma(section, pool.kind);
   if (!section.has("parents")) section.refuse("parents", "'parents' is missing", "parents = [\"eth1\"]");
   const std::vector<PolicyString> parents = section.strings("parents", false);
@@ -163,6 +163,19 @@ Pool parse_pool(PolicySection section) {
     pool.interface.clear();
     pool.park = Park::never;
     return pool;
+  }
+  if (pool.kind == PoolKind::pf) {
+    // A NIC that a wildcard catches could be the one that the node itself is reached by.
+    for (const PolicyString& parent : parents)
+      if (parent.text.find_first_of("*?[") != std::string::npos)
+        section.refuse(parent.where, "whole NICs leave the host, so each has to be named", "write their PCI addresses");
+    for (const char* key : {"berths", "park", "rdma"})
+      if (section.has(key))
+        section.refuse(key, fmt::format("'{}' makes no sense for a whole NIC, which is one device, and home between "
+                                        "two steps",
+                                        key));
+    pool.berths_per_parent = 1;
+    pool.park = Park::never;
   }
   pool.park = section.choice("park", {Park::boot, Park::first_use, Park::never}).value_or(pool.park);
   if (const auto interface = section.string("interface")) {

@@ -151,6 +151,21 @@ std::vector<std::string> parse_gpus(std::string_view value) {
   return gpus;
 }
 
+/// nullopt: "0", which turns off what the enclosing job or a variable asked for.
+std::optional<std::vector<std::string>> parse_onload(std::string_view value) {
+  if (value == "0") return std::nullopt;
+  std::vector<std::string> profiles;
+  if (value.empty() || value == "1") return profiles;
+  for (const std::string_view profile : split(value, ',')) {
+    // They become names of files.
+    if (!is_pool_name(profile))
+      refuse("onload", value, fmt::format("'{}' is not the name of a profile", profile),
+             "for example --rdma-onload=latency, or --rdma-onload alone");
+    profiles.emplace_back(profile);
+  }
+  return profiles;
+}
+
 NetScope parse_net(std::string_view value) {
   for (const NetScope scope : {NetScope::rank, NetScope::node, NetScope::host}) {
     if (value == to_string(scope)) return scope;
@@ -253,6 +268,7 @@ const std::vector<OptionSpec>& option_specs() {
       {"gpus", "nearest|GPU,…",
        "choose devices near the ranks' GPUs: in turn these (number in PCI order, or PCI address), or each rank's "
        "nearest"},
+      {"onload", "PROFILE,…", "run the ranks under the host's OpenOnload, with the settings of these profiles", true},
       {"share", "", "let ranks share a device where there are fewer devices than ranks"},
       {"wait", "SECONDS", "wait this long for devices that other jobs hold (default: 0)"},
       {"verbose", "", "say what each rank gets, and why"},
@@ -276,7 +292,7 @@ void apply_option(Request& request, std::string_view name, std::string_view valu
     refuse(name, value, fmt::format("it is over {} bytes", kLongestValue), "shorten it");
   if (value.find('\0') != std::string_view::npos) refuse(name, value, "it contains a NUL byte", "remove it");
   // No image turns off what the enclosing sbatch or salloc asked for.
-  if (value.empty() && !spec->argument.empty() && name != "container") {
+  if (value.empty() && !spec->argument.empty() && !spec->argument_is_optional && name != "container") {
     refuse(name, value, "its value is empty", fmt::format("write --rdma-{}={}", name, spec->argument));
   }
 
@@ -305,6 +321,8 @@ void apply_option(Request& request, std::string_view name, std::string_view valu
     request.devices = parse_devices(value);
   } else if (name == "gpus") {
     request.gpus = parse_gpus(value);
+  } else if (name == "onload") {
+    request.onload = parse_onload(value);
   } else if (name == "share") {
     request.share = parse_flag(name, value);
   } else if (name == "wait") {

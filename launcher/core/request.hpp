@@ -34,7 +34,8 @@ MountRequest parse_mount(std::string_view text);
 /// A name that every shell can set: letters, digits and '_', not starting with a digit.
 bool is_environment_name(std::string_view name);
 
-/// A name for pools: 1..64 letters, digits, '.', '_' and '-', starting with a letter or digit.
+/// A name for pools and for profiles of Onload: 1..64 letters, digits, '.', '_' and '-', starting with a letter or
+/// digit.
 bool is_pool_name(std::string_view name);
 
 /// One change to the environment; `value` may hold ${NAME} of the host's environment only in policy rules.
@@ -68,6 +69,8 @@ struct Request {
   std::vector<std::string> gpus;
   bool share = false;         ///< ranks may share a device where there are fewer devices than ranks
   unsigned wait_seconds = 0;  ///< how long to wait for a device that another job holds
+  /// Profiles of OpenOnload, under which the ranks run; may be none. nullopt: they run without it.
+  std::optional<std::vector<std::string>> onload;
   bool verbose = false;
   bool operator==(const Request&) const = default;
 };
@@ -77,6 +80,7 @@ struct OptionSpec {
   std::string_view name;      ///< "container", "pool", …
   std::string_view argument;  ///< placeholder for the help text; "" for a flag
   std::string_view help;
+  bool argument_is_optional = false;  ///< "--rdma-NAME" alone is a flag
 };
 /// All options in the order of the help text.
 const std::vector<OptionSpec>& option_specs();
@@ -84,11 +88,11 @@ const std::vector<OptionSpec>& option_specs();
 /// The variable that stands for an option: "BERTH_POOL".
 std::string option_variable(std::string_view name);
 
-/// Applies one option to `request`; a flag takes "" or "1" (and "0" to turn it off).
-/// Throws Error{usage} naming the option, the value and the accepted forms, and then leaves `request` as it was.
-/// Applying the same option again replaces its value, except `mount` and `env`, which take lists and add to what is
-/// there ("SRC[:DST][:ro|rw][,…]", "NAME=VALUE[,…]", "-NAME" unsets); a later mount on the same target wins.
-/// In lists, "\," is a comma, "\:" a colon (mount only) and "\\" a backslash; other backslashes stand for themselves.
+/// Applies one option to `request`; a flag (and an option whose argument is optional) takes "" or "1" (and "0" to turn
+/// it off). Throws Error{usage} naming the option, the value and the accepted forms, and then leaves `request` as it
+/// was. Applying the same option again replaces its value, except `mount` and `env`, which take lists and add to what
+/// is there ("SRC[:DST][:ro|rw][,…]", "NAME=VALUE[,…]", "-NAME" unsets); a later mount on the same target wins. In
+/// lists, "\," is a comma, "\:" a colon (mount only) and "\\" a backslash; other backslashes stand for themselves.
 void apply_option(Request& request, std::string_view name, std::string_view value);
 
 }  // namespace berth

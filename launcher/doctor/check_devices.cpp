@@ -60,6 +60,20 @@ bool is_parent(const Policy& policy, const PhysicalFunction& pf) {
 
 }  // namespace
 
+Findings check_onload(const NodeFacts& facts) {
+  const OnloadFacts& onload = facts.onload;
+  if (!onload.is_enabled) return {{Severity::ok, "the policy does not allow Onload", "", ""}};
+  if (onload.problem) return {from_error(*onload.problem)};
+  Findings findings{
+      {Severity::ok,
+       fmt::format("{} can be used; profiles: {}", onload.version,
+                   onload.profiles.empty() ? std::string("none") : fmt::format("{}", fmt::join(onload.profiles, ", "))),
+       "", ""}};
+  for (const Error& refusal : onload.refusals)
+    findings.push_back({Severity::note, refusal.what_text, refusal.why, refusal.fix});
+  return findings;
+}
+
 Findings check_policy(const NodeFacts& facts) {
   const PolicyFacts& policy = facts.policy;
   if (policy.problem) return {from_error(*policy.problem)};

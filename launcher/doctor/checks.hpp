@@ -17,6 +17,7 @@ Findings check_kernel(const NodeFacts& facts);
 Findings check_modules(const NodeFacts& facts);
 Findings check_iommu(const NodeFacts& facts);
 Findings check_rdma(const NodeFacts& facts);
+Findings check_onload(const NodeFacts& facts);
 Findings check_policy(const NodeFacts& facts);
 Findings check_pools(const NodeFacts& facts);
 Findings check_functions(const NodeFacts& facts);
@@ -35,12 +36,12 @@ struct Check {
 };
 
 inline constexpr std::array kChecks = {
-    Check{"view", check_view},   Check{"kernel", check_kernel}, Check{"modules", check_modules},
-    Check{"iommu", check_iommu}, Check{"rdma", check_rdma},     Check{"policy", check_policy},
-    Check{"pools", check_pools}, Check{"vfs", check_functions}, Check{"images", check_images},
-    Check{"slurm", check_slurm}, Check{"plugin", check_plugin}, Check{"pmix", check_pmix},
-    Check{"gres", check_gres},   Check{"limits", check_limits}, Check{"leases", check_leases},
-    Check{"run", check_run},
+    Check{"view", check_view},     Check{"kernel", check_kernel}, Check{"modules", check_modules},
+    Check{"iommu", check_iommu},   Check{"rdma", check_rdma},     Check{"onload", check_onload},
+    Check{"policy", check_policy}, Check{"pools", check_pools},   Check{"vfs", check_functions},
+    Check{"images", check_images}, Check{"slurm", check_slurm},   Check{"plugin", check_plugin},
+    Check{"pmix", check_pmix},     Check{"gres", check_gres},     Check{"limits", check_limits},
+    Check{"leases", check_leases}, Check{"run", check_run},
 };
 
 }  // namespace berth

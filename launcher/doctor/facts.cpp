@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <sstream>
 
+#include "launcher/broker/onload.hpp"
 #include "launcher/doctor/slurm_facts.hpp"
 #include "launcher/system/policy_file.hpp"
 #include "launcher/system/root_dir.hpp"
@@ -100,6 +101,23 @@ PolicyFacts read_policy(const std::string& path) {
   return facts;
 }
 
+OnloadFacts read_onload_facts(const PolicyFacts& policy) {
+  OnloadFacts facts;
+  if (!policy.policy || !policy.policy->onload.enabled) return facts;
+  facts.is_enabled = true;
+  facts.problem = error_of([&] { facts.version = read_onload(*policy.policy, {}, true).version; });
+  if (facts.problem) return facts;
+  for (const std::string& profile : list_onload_profiles(policy.policy->onload)) {
+    auto refusal = error_of([&] { read_onload(*policy.policy, {profile}, true); });
+    if (refusal) {
+      facts.refusals.push_back(std::move(*refusal));
+    } else {
+      facts.profiles.push_back(profile);
+    }
+  }
+  return facts;
+}
+
 bool is_roots_alone(std::filesystem::path path) {
   for (;; path = path.parent_path()) {
     struct stat status {};
@@ -163,6 +181,7 @@ NodeFacts read_node_facts(Inventory inventory, const DoctorOptions& options) {
     facts.has_squashfuse = facts.has_squashfuse || access(program, X_OK) == 0;
   facts.run_obstacle = find_setuid_obstacle(BERTH_LIBEXECDIR "/berth-enter");
   facts.user_namespaces = read_user_namespace_limits();
+  facts.onload = read_onload_facts(facts.policy);
   facts.slurm = read_slurm_facts();
   read_journal(options.state_directory, facts);
   return facts;

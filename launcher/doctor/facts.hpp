@@ -55,6 +55,15 @@ struct LeaseFacts {
   bool is_orphan = false;  ///< leased or being changed, and nobody holds its lock (root only)
 };
 
+/// Only where the policy has [onload].
+struct OnloadFacts {
+  bool is_enabled = false;
+  std::string version;                ///< of library and module; empty with a problem
+  std::optional<Error> problem;       ///< why no rank can use it
+  std::vector<std::string> profiles;  ///< that Berth can use
+  std::vector<Error> refusals;        ///< why it cannot use the others
+};
+
 struct NodeFacts {
   bool is_root = false;
   KernelFacts kernel;
@@ -65,6 +74,7 @@ struct NodeFacts {
   bool has_squashfuse = false;
   std::string run_obstacle;  ///< why berth-enter has no rights; empty: it has them
   UserNamespaceLimits user_namespaces;
+  OnloadFacts onload;
   SlurmFacts slurm;
   std::vector<LeaseFacts> leases;
   std::vector<std::string> stale_traces;  ///< devices of which only a lock file or a pin is left, which nobody holds

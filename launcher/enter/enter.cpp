@@ -115,6 +115,7 @@ void settle(Entry& entry, const std::string& pmix_uri) {
   const Grant& grant = entry.grant;
   for (const RdmaGrant& rdma : grant.rdma)
     if (rdma.self_test) run_self_test(rdma, grant.memlock);
+  run_onload_self_test(grant.tested_devices);
   if (const auto port = parse_pmix_port(pmix_uri); port && entry.relay) offer_pmix_listener(entry.relay.get(), *port);
   if (!grant.pin_cpus.empty()) apply_affinity(grant.pin_cpus);
   if (!grant.pin_memory.empty()) apply_memory_nodes(grant.pin_memory);

@@ -11,6 +11,7 @@
 #include "launcher/broker/journal.hpp"
 #include "launcher/broker/node_inventory.hpp"
 #include "launcher/broker/node_topology.hpp"
+#include "launcher/broker/onload.hpp"
 #include "launcher/broker/rdma_device.hpp"
 #include "launcher/enter/rank_process.hpp"
 #include "launcher/image/image.hpp"
@@ -148,6 +149,9 @@ RunPlan make_run_plan(const RunTask& task, const std::vector<LocalRank>& ranks) 
                   .ranks = ranks};
   RunPlan run;
   run.note = choose_network(task, input.caller, input.request, input.policy);
+  const bool in_image = input.request.image != kNoImage;
+  std::optional<Onload> onload;
+  if (input.request.onload) onload = read_onload(input.policy, *input.request.onload, in_image);
   const Journal journal(kStateDirectory);
   input.inventory.host = read_host_name();
   if (input.request.net != NetScope::host) {
@@ -162,7 +166,9 @@ RunPlan make_run_plan(const RunTask& task, const std::vector<LocalRank>& ranks) 
   for (const RankPlan& rank : plan.ranks) run.grants.push_back(make_grant(task, input, plan, rank, working_directory));
 
   std::string image_path(kNoImage);
-  if (input.request.image != kNoImage) {
+  if (in_image) {
+    if (onload)
+      input.policy.mounts.always.insert(input.policy.mounts.always.end(), onload->mounts.begin(), onload->mounts.end());
     enter_new_user_namespace();
     const Credentials inside = read_credentials();  // without names for groups that the namespace does not know
     const OpenImage image = open_image(input.request.image, working_directory, inside, input.policy.images);
@@ -181,6 +187,7 @@ RunPlan make_run_plan(const RunTask& task, const std::vector<LocalRank>& ranks) 
   const bool others_are_elsewhere = run.rootfs && ranks.size() < task.context.local_size;
   for (Grant& grant : run.grants) {
     grant.environment.facts.push_back({EnvironmentChange::Action::set, "BERTH_IMAGE", image_path});
+    if (onload) grant_onload(grant, *onload, input.policy.onload);
     if (!others_are_elsewhere) continue;
     for (const auto& [name, value] : kWithoutCma)
       grant.environment.defaults.push_back({EnvironmentChange::Action::set, name, value});

@@ -91,4 +91,21 @@ void run_self_test(const RdmaGrant& grant, const std::optional<std::uint64_t>& m
   if (memlock) test_memlock(grant, *memlock);
 }
 
+void run_onload_self_test(const std::vector<std::string>& devices) {
+  for (const std::string& device : devices) {
+    const std::string path = "/dev/" + device;
+    if (UniqueFd(open(path.c_str(), O_RDWR | O_CLOEXEC))) continue;
+    const int error_number = errno;
+    throw Error(ErrorCode::host, fmt::format("cannot use Onload: self-test failed at '{}'", path),
+                system_error(error_number, path, fmt::format("open {}", path)).why,
+                error_number == EACCES
+                    ? "ask the administrator to let you use it: ONLOAD_GROUP and ONLOAD_MODE (SFC_CHAR_… for sfc_char) "
+                      "in /etc/sysconfig/openonload"
+                : error_number == EPERM
+                    ? "a device cgroup denies it: allow it there (GRES with its file in gres.conf), or set "
+                      "ConstrainDevices=no in cgroup.conf"
+                    : "no driver is behind this number any more: reload it (onload_tool reload)");
+  }
+}
+
 }  // namespace berth

@@ -105,6 +105,10 @@ class RootfsBuilder {
         kernel_binds_.push_back({path, copy_from_host(place.get(), attributes), true});
     if (!request_.host_trees) {
       nodes_ = read_device_nodes(request_.policy->devices);
+      for (const DeviceNode& device : request_.devices) {
+        std::erase_if(nodes_, [&](const DeviceNode& node) { return node.path == device.path; });
+        nodes_.push_back(device);
+      }
       proc_options_ = host_proc_options();
     }
     for (const char* name : {"hosts", "resolv.conf", "hostname"})

@@ -9,6 +9,7 @@
 
 #include "launcher/core/policy.hpp"
 #include "launcher/core/request.hpp"
+#include "launcher/image/device_tree.hpp"
 #include "launcher/image/image.hpp"
 #include "launcher/system/fd.hpp"
 
@@ -28,6 +29,7 @@ struct RootfsRequest {
   /// The caller is in a user namespace (enter_new_user_namespace()), where nobody can make /dev, /proc and /sys anew:
   /// they are the host's, with what its file permissions allow.
   bool host_trees = false;
+  std::vector<DeviceNode> devices = {};  ///< for /dev, besides those of the policy
 };
 
 /// Builds the template in a child process and returns its mount namespace (an nsfs descriptor for setns). The root of

@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <cstddef>
+
+#include "launcher/core/char_devices.hpp"
+#include "launcher/core/onload.hpp"
 
 namespace berth {
 
@@ -153,19 +155,12 @@ UniqueFd attach_device_rules(const CgroupTree& tree, const std::string& path, co
   return link;
 }
 
-std::vector<unsigned> parse_rdma_majors(std::string_view text) {
+std::vector<unsigned> parse_guarded_majors(std::string_view text) {
   std::vector<unsigned> majors{kRdmaMajor};
-  while (!text.empty()) {
-    std::string_view line = text.substr(0, text.find('\n'));
-    text.remove_prefix(std::min(line.size() + 1, text.size()));
-    if (line.starts_with("Block")) break;
-    line.remove_prefix(std::min(line.find_first_not_of(' '), line.size()));
-    unsigned major = 0;
-    const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), major);
-    if (error != std::errc{}) continue;
-    const std::string_view name(end, static_cast<std::size_t>(line.data() + line.size() - end));
-    if (name.starts_with(" infiniband") && std::find(majors.begin(), majors.end(), major) == majors.end())
-      majors.push_back(major);
+  for (const CharMajor& device : parse_char_majors(text)) {
+    const bool is_guarded = device.name.starts_with("infiniband") || device.name == kOnloadAffinityDevice ||
+                            std::ranges::find(kOnloadDevices, device.name) != kOnloadDevices.end();
+    if (is_guarded && std::ranges::find(majors, device.major) == majors.end()) majors.push_back(device.major);
   }
   return majors;
 }

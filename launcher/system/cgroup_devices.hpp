@@ -48,8 +48,8 @@ UniqueFd attach_device_rules(const CgroupTree& tree, const std::string& path, co
 
 DeviceAttachment read_device_attachment(const CgroupTree& tree, const std::string& path);
 
-/// The majors of RDMA char devices: those that /proc/devices names infiniband…, and the fixed one. `text`: its
-/// contents.
-std::vector<unsigned> parse_rdma_majors(std::string_view text);
+/// The majors of the char devices of RDMA and of Onload: those that /proc/devices names so, and the fixed one of RDMA.
+/// `text`: its contents.
+std::vector<unsigned> parse_guarded_majors(std::string_view text);
 
 }  // namespace berth

@@ -87,6 +87,10 @@ sed 's/berths/berhts/' "$work/policy.toml" >"$work/bad.toml"
 run "$berth" policy check "$work/bad.toml"
 check "an unknown key fails" test "$code" = 1
 check "with its line" says "$err" 'bad.toml:12:1: .*berhts'
+for example in "$(dirname -- "$0")"/../../examples/policies/*.toml "$(dirname -- "$0")"/../../examples/policy*.toml; do
+  run "$berth" policy check "$example"
+  check "${example##*/} is valid" test "$code" = 0
+done
 run "$berth" policy check "$work/none.toml"
 check "a missing policy fails" says "$err" 'no policy file'
 

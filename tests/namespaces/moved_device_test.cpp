@@ -111,6 +111,28 @@ TEST_CASE_METHOD(BerthSite, "a device that is used once goes home at its release
   check_nothing_left();
 }
 
+TEST_CASE_METHOD(BerthSite, "a whole NIC is a rank's own, and the host's again after it") {
+  BerthSpec spec = moved_device();
+  spec.kind = PoolKind::pf;
+  spec.id = spec.parent;
+  spec.park = Park::never;
+  const auto before = read_host_view();
+  HeldBerth berth = park(journal, spec);
+  lease(journal, berth, owner(1));
+  CHECK_FALSE(read_host_view());
+  CHECK(LinkSocket::in_netns(berth.netns).find("rdma0"));
+  CHECK(release(journal, std::move(berth)) == "brought home");
+  CHECK(read_host_view() == before);
+  // As after the death of its broker.
+  {
+    HeldBerth left = park(journal, spec);
+    lease(journal, left, owner(2));
+  }
+  CHECK(repair(journal).at(0).action == "brought home");
+  CHECK(read_host_view() == before);
+  check_nothing_left();
+}
+
 TEST_CASE_METHOD(BerthSite, "a device that cannot come home is quarantined until it can") {
   const auto before = read_host_view();
   park(journal, moved_device());

@@ -91,9 +91,12 @@ TEST_CASE("Device programs are attached where they add to all others", "[devices
   CHECK(choose_attach_level({alone, none}) == Level());
 }
 
-TEST_CASE("RDMA majors in /proc/devices", "[devices]") {
+TEST_CASE("Majors of RDMA and Onload in /proc/devices", "[devices]") {
   using Majors = std::vector<unsigned>;
-  CHECK(parse_rdma_majors("Character devices:\n  1 mem\n231 infiniband_mad\n231 infiniband_verbs\n"
-                          "509 infiniband_verbs\n 10 misc\n\nBlock devices:\n 99 infiniband\n") == Majors{231, 509});
-  CHECK(parse_rdma_majors("") == Majors{231});
+  CHECK(parse_guarded_majors("Character devices:\n  1 mem\n231 infiniband_mad\n231 infiniband_verbs\n"
+                             "509 infiniband_verbs\n 10 misc\n\nBlock devices:\n 99 infiniband\n") == Majors{231, 509});
+  CHECK(parse_guarded_majors(
+            "Character devices:\n506 onload_epoll\n507 onload\n 10 misc\n505 sfc_char\n504 sfc_affinity\n"
+            "503 onload_other\n") == Majors{231, 506, 507, 505, 504});
+  CHECK(parse_guarded_majors("") == Majors{231});
 }

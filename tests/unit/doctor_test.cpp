@@ -263,3 +263,23 @@ TEST_CASE("The plugin's line in plugstack.conf", "[doctor]") {
   CHECK(parse_plugstack("optional spank_berth.so\n") == "spank_berth.so");
   CHECK(parse_plugstack("# required /usr/lib/slurm/spank_berth.so\nrequired other.so\n").empty());
 }
+
+TEST_CASE("Onload, where the policy allows it", "[doctor]") {
+  check_complaint("error onload: cannot use Onload", "no library | install", [](NodeFacts& facts) {
+    facts.onload.is_enabled = true;
+    facts.onload.problem = Error(ErrorCode::host, "cannot use Onload", "there is no library", "install it");
+  });
+  check_complaint("note onload: cannot use an Onload profile", "latency-best.opf:12", [](NodeFacts& facts) {
+    facts.onload.is_enabled = true;
+    facts.onload.version = "Onload 9.0.2.140";
+    facts.onload.refusals.emplace_back(ErrorCode::host, "cannot use an Onload profile", "/p/latency-best.opf:12: shell",
+                                       "");
+  });
+  NodeFacts facts = healthy_node();
+  facts.onload = {.is_enabled = true,
+                  .version = "Onload 9.0.2.140",
+                  .problem = {},
+                  .profiles = {"cloud", "latency"},
+                  .refusals = {}};
+  CHECK(check_onload(facts).at(0).what == "Onload 9.0.2.140 can be used; profiles: cloud, latency");
+}

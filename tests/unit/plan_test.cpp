@@ -69,6 +69,35 @@ TEST_CASE("A parent that vanished does not move the addresses of the others", "[
   CHECK(to_string(candidates.front().berth.addresses.front()) == "10.78.0.13/16");
 }
 
+TEST_CASE("Whole NICs: each is one device, next to its own CPUs", "[plan]") {
+  Pool pool = two_pools().pools[0];
+  pool.kind = PoolKind::pf;
+  pool.park = Park::never;
+  pool.berths_per_parent = 1;
+  pool.parents = {"0000:3b:00.0", "eth3", "eth9"};
+  Inventory node = two_socket_node();
+  for (PhysicalFunction& pf : node.physical_functions) pf.num_vfs = 0;
+  auto candidates = make_candidates(pool, node);
+  CHECK(ids(candidates) == Ids{"0000:3b:00.0", "eth3"});  // there is no eth9
+  CHECK(candidates[0].berth.parent == "eth2");
+  CHECK(candidates[1].berth.pci == parse_pci_address("0000:af:00.0"));
+  CHECK(candidates[1].berth.numa_node == 1U);
+  CHECK(candidates[1].local_cpus == node.topology.numa_nodes[1].cpus);
+  // Three numbers for each node, n2 being the second: a NIC that is missing moves nobody's address.
+  CHECK(to_string(candidates[1].berth.addresses.front()) == "10.77.0.5/16");
+  CHECK(candidates[0].unusable.empty());
+
+  // In a berth a NIC is not on the host, and still known to be leased.
+  std::erase_if(node.net_devices, [](const NetDevice& device) { return device.name == "eth2"; });
+  CHECK(ids(make_candidates(pool, node)) == Ids{"eth3"});
+  node.held.push_back({"0000:3b:00.0", true, true, "job 7.0", ""});
+  candidates = make_candidates(pool, node);
+  CHECK(ids(candidates) == Ids{"0000:3b:00.0", "eth3"});
+  CHECK(candidates[0].unusable == "leased by job 7.0");
+  node.physical_functions[1].num_vfs = 2;
+  CHECK_THAT(make_candidates(pool, node).at(1).unusable, ContainsSubstring("it has VFs"));
+}
+
 TEST_CASE("Wildcards take the node's NICs, not what was made from them", "[plan]") {
   Inventory node = two_socket_node();
   NetDevice stacked;

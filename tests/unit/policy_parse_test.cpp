@@ -196,7 +196,7 @@ TEST_CASE("Refusals name the place, the mistake and the remedy", "[policy_parse]
       {"version = 1\n[[pool]]\nname = [\"a\"]\n", "3:8: [[pool]]: 'name' must be a string, not an array"},
       {"version = 1\n[[pool]]\nname = \"a\"\n", "2:1: [[pool]] \"a\": 'kind' is missing"},
       {"version = 1\n[[pool]]\nname = \"a\"\nkind = \"macvlna\"\n",
-       "4:8: [[pool]] \"a\": kind = \"macvlna\" is none of macvlan, sriov, host | did you mean 'macvlan'?"},
+       "4:8: [[pool]] \"a\": kind = \"macvlna\" is none of macvlan, sriov, pf, host | did you mean 'macvlan'?"},
       {"version = 1\n[[pool]]\nname = \"a\"\nkind = \"sriov\"\n", "'parents' is missing"},
       {"version = 1\n[[pool]]\nname = \"a\"\nparnets = []\n",
        "4:1: [[pool]]: unknown key 'parnets' | did you mean 'parents'?"},
@@ -447,4 +447,32 @@ TEST_CASE("A pool says what counts first, and what happens when devices run out"
   CHECK(policy.pools[0].shortage == Shortage::some);
   CHECK_THROWS_AS(parse_policy(pool + "order = \"best\"\n", "p.toml"), Error);
   CHECK_THROWS_AS(parse_policy(pool + "shortage = \"wait\"\n", "p.toml"), Error);
+}
+
+TEST_CASE("Onload has to be allowed, and its paths have defaults", "[policy_parse]") {
+  CHECK_FALSE(parse(kHeader).onload.enabled);
+  const OnloadPolicy onload = parse(kHeader + "[onload]\n").onload;
+  CHECK(onload.enabled);
+  CHECK(onload.library.empty());
+  CHECK(onload.script == "/usr/bin/onload");
+  CHECK(onload.profiles == "/usr/libexec/onload/profiles");
+  CHECK(onload.self_test);
+  CHECK(parse(kHeader + "[onload]\nenabled = false\nself_test = false\nlibrary = \"/opt/x/libonload.so\"\n"
+                        "script = \"/opt/x/onload\"\nprofiles = \"/opt/x/profiles\"\n")
+            .onload == OnloadPolicy{false, "/opt/x/libonload.so", "/opt/x/onload", "/opt/x/profiles", false});
+  CHECK_THAT(refusal(kHeader + "[onload]\nlibrary = \"libonload.so\"\n"), ContainsSubstring("not an absolute path"));
+  CHECK_THAT(refusal(kHeader + "[onload]\nlibraries = \"/x\"\n"), ContainsSubstring("did you mean 'library'?"));
+}
+
+TEST_CASE("A pool of whole NICs", "[policy_parse]") {
+  const std::string pool =
+      kHeader + "[[pool]]\nname = \"port\"\nkind = \"pf\"\nparents = [\"0000:3b:00.0\", \"eth7\"]\n";
+  const Pool nics = parse(pool).pools.at(0);
+  CHECK(nics.kind == PoolKind::pf);
+  CHECK(nics.park == Park::never);
+  CHECK_THAT(refusal(pool + "berths = 2\n"), ContainsSubstring("'berths' makes no sense for a whole NIC"));
+  CHECK_THAT(refusal(pool + "park = \"boot\"\n"), ContainsSubstring("'park' makes no sense for a whole NIC"));
+  CHECK_THAT(refusal(pool + "rdma = \"shared\"\n"), ContainsSubstring("'rdma' makes no sense for a whole NIC"));
+  CHECK_THAT(refusal(kHeader + "[[pool]]\nname = \"port\"\nkind = \"pf\"\nparents = [\"eth*\"]\n"),
+             ContainsSubstring("each has to be named"));
 }

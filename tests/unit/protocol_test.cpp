@@ -60,6 +60,7 @@ TEST_CASE("records cross unchanged") {
   step.request.wait_seconds = 7;
   step.request.devices = 2;
   step.request.gpus = {"1", "0000:07:00.0"};
+  step.request.onload = {"latency"};
   const StepRecord again = parse_step_record(to_json_value(step));
   CHECK(again.job == 4711);
   CHECK(again.groups == step.groups);
@@ -71,6 +72,7 @@ TEST_CASE("records cross unchanged") {
   grant.has_netns = true;
   grant.pin_cpus = CpuSet::range(2, 3);
   grant.memlock = UINT64_MAX;
+  grant.tested_devices = {"onload"};
   grant.environment.facts = {{EnvironmentChange::Action::set, "BERTH_RANK", "4"}};
   grant.rdma.resize(2);
   grant.rdma[0].device = "mlx5_2";
@@ -82,6 +84,7 @@ TEST_CASE("records cross unchanged") {
   CHECK(granted.pin_cpus == grant.pin_cpus);
   CHECK(granted.rdma == grant.rdma);
   CHECK(granted.memlock == grant.memlock);
+  CHECK(granted.tested_devices == grant.tested_devices);
   CHECK(granted.environment.facts == grant.environment.facts);
 }
 

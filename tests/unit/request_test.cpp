@@ -42,7 +42,7 @@ TEST_CASE("Every option has a unique name, help, and can be applied", "[request]
     CHECK_THAT(refusal(spec.name, "\x01 no\n"), ContainsSubstring(spec.name == "container" ? "accepted" : "--rdma-"));
   }
   CHECK(names == std::set<std::string_view>{"container", "pool", "mount", "env", "workdir", "pin", "net", "devices",
-                                            "gpus", "share", "wait", "verbose"});
+                                            "gpus", "onload", "share", "wait", "verbose"});
 }
 
 TEST_CASE("Plain options", "[request]") {
@@ -57,6 +57,14 @@ TEST_CASE("Plain options", "[request]") {
   CHECK(with("net", "rank").net == NetScope::rank);
   CHECK(with("net", "node").net == NetScope::node);
   CHECK(with("net", "host").net == NetScope::host);
+  using Profiles = std::vector<std::string>;
+  CHECK(with("onload", "").onload == Profiles{});
+  CHECK(with("onload", "1").onload == Profiles{});
+  CHECK_FALSE(with("onload", "0").onload);
+  CHECK(with("onload", "latency").onload == Profiles{"latency"});
+  CHECK(with("onload", "latency,my-own").onload == Profiles{"latency", "my-own"});
+  CHECK_THAT(refusal("onload", "../../etc/passwd"), ContainsSubstring("not the name of a profile"));
+  CHECK_THAT(refusal("onload", "latency,"), ContainsSubstring("not the name of a profile"));
   CHECK(with("wait", "0").wait_seconds == 0);
   CHECK(with("devices", "2").devices == 2);
   CHECK(with("gpus", "nearest").gpus == std::vector<std::string>{"nearest"});

@@ -29,14 +29,14 @@ _berth() {
   case $verb in
     '') words="$verbs $global" ;;
     plan)
-      words="--ranks --node --slurm-job --svg --explain --compare --cpu-mask --gres --topology --xml --vfs --problem --order --shortage --container --pool --mount --env --workdir --pin --net --devices --gpus --share --wait $global"
+      words="--ranks --node --slurm-job --svg --explain --compare --cpu-mask --gres --topology --xml --vfs --problem --order --shortage --container --pool --mount --env --workdir --pin --net --devices --gpus --onload --share --wait $global"
       if [[ $word != -* ]]; then
         compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return
       fi
       ;;
     run)
-      words="--pool --mount --env --workdir --pin --net --devices --gpus --share --wait --verbose --help"
+      words="--pool --mount --env --workdir --pin --net --devices --gpus --onload --share --wait --verbose --help"
       if [[ $word != -* ]]; then
         compopt -o filenames && mapfile -t COMPREPLY < <(compgen -W none -- "$word"; compgen -f -- "$word")
         return
