@@ -78,17 +78,13 @@ void Step::run() {
   watch(control_.get(), Source::control);
   watch(listener_.get(), Source::listener);
   watch(relay_.control.get(), Source::relay);
-  if (record_.awaited_ranks > 0) {
-    patience_ = UniqueFd(timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC));
-    if (!patience_) throw system_error(errno, "cannot wait for the ranks", "timerfd_create");
-    watch(patience_.get(), Source::patience);
-  }
+  if (record_.awaited_ranks > 0) await_ranks();
   try {
     prepare();
   } catch (const Error& error) {
     failure_ = error;
   }
-  if (patience_) restart_patience();
+  if (patience_) launcher_ ? restart_patience() : end_gathering();
   while (!over_ || !all_dead()) {
     epoll_event events[64];
     const int n = epoll_wait(epoll_.get(), events, 64, -1);
@@ -141,6 +137,7 @@ void Step::handle(Source source, std::size_t index) {
     case Source::deadline:
       return decide();
     case Source::patience:
+    case Source::launcher:
       return end_gathering();
   }
 }
@@ -265,6 +262,15 @@ std::optional<std::size_t> Step::adopt_rank(const nlohmann::json& hello, int pid
   return ranks_.size() - 1;
 }
 
+/// Until all have come, none comes for a while, or the launcher is gone, which would have started them.
+void Step::await_ranks() {
+  patience_ = UniqueFd(timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC));
+  if (!patience_) throw system_error(errno, "cannot wait for the ranks", "timerfd_create");
+  watch(patience_.get(), Source::patience);
+  launcher_ = UniqueFd(pidfd_open(record_.launcher_pid, 0));
+  if (launcher_) watch(launcher_.get(), Source::launcher);
+}
+
 void Step::restart_patience() {
   itimerspec when{};
   when.it_value.tv_sec = kGatheringPatienceSeconds;
@@ -278,6 +284,7 @@ void Step::end_gathering() {
   epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.get(), nullptr);
   listener_.reset();
   patience_.reset();
+  launcher_.reset();
   std::vector<std::size_t> order(ranks_.size());
   std::iota(order.begin(), order.end(), 0U);
   std::ranges::sort(order, {}, [this](std::size_t index) { return ranks_[index].record.local_rank; });

@@ -50,7 +50,17 @@ class Step {
     std::optional<RdmaGrant> rdma;
     bool sockets_closed = false;  // by the relay
   };
-  enum class Source : std::uint64_t { control, listener, relay, changes, deadline, patience, connection, pidfd };
+  enum class Source : std::uint64_t {
+    control,
+    listener,
+    relay,
+    changes,
+    deadline,
+    patience,
+    launcher,
+    connection,
+    pidfd
+  };
 
   void watch(int fd, Source source, std::size_t index = 0);
   void end_relay();
@@ -62,6 +72,7 @@ class Step {
   void on_control();
   void announce(std::size_t index, RankRecord record);
   std::optional<std::size_t> adopt_rank(const nlohmann::json& hello, int pid);
+  void await_ranks();
   void restart_patience();
   void end_gathering();
   void on_listener();
@@ -92,6 +103,7 @@ class Step {
   UniqueFd changes_;   // inotify on the lock directory, while devices are awaited
   UniqueFd deadline_;  // timerfd, likewise
   UniqueFd patience_;  // timerfd, while ranks are awaited that announce themselves
+  UniqueFd launcher_;  // pidfd, likewise
   std::string directory_;
   std::string services_;  // cgroup of the relay and of squashfuse; "": the broker's
   UniqueFd services_fd_;
