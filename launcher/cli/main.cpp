@@ -56,6 +56,13 @@ berth::Error usage_error(const CLI::App& app, const CLI::ParseError& error) {
   return {berth::ErrorCode::usage, "cannot understand the command line", error.what(), fix};
 }
 
+void add_verbs(CLI::App& app, berth::GlobalOptions& options) {
+  for (const auto add : {berth::add_plan_verb, berth::add_run_verb, berth::add_devices_verb, berth::add_capture_verb,
+                         berth::add_policy_verb, berth::add_park_verb, berth::add_unpark_verb, berth::add_leases_verb,
+                         berth::add_repair_verb, berth::add_doctor_verb, berth::add_gres_verb, berth::add_version_verb})
+    add(app, options);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -65,18 +72,12 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.fallthrough();
   berth::add_global_options(app, options);
-  berth::add_plan_verb(app, options);
-  berth::add_run_verb(app, options);
-  berth::add_devices_verb(app, options);
-  berth::add_capture_verb(app, options);
-  berth::add_policy_verb(app, options);
-  berth::add_park_verb(app, options);
-  berth::add_unpark_verb(app, options);
-  berth::add_leases_verb(app, options);
-  berth::add_repair_verb(app, options);
-  berth::add_doctor_verb(app, options);
-  berth::add_gres_verb(app, options);
-  berth::add_version_verb(app, options);
+  std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
+  // Started once for each rank: the other verbs' options would take longer to set up than its own.
+  if (!arguments.empty() && arguments.front() == "run")
+    berth::add_run_verb(app, options);
+  else
+    add_verbs(app, options);
   app.footer(
       "Examples:\n"
       "  berth devices                   what this node has, and who holds it\n"
@@ -85,7 +86,6 @@ int main(int argc, char** argv) {
       "                                  8 ranks, each in a berth of its own\n"
       "  berth policy check              whether the policy file says what you mean\n"
       "`berth VERB --help` tells more about one verb.");
-  std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
   options.after_dashes = split_command(arguments);
   std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
   try {

@@ -12,6 +12,7 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <optional>
 
 #include "launcher/system/fd.hpp"
 
@@ -26,9 +27,6 @@ namespace {
   throw error;
 }
 
-// The kernel's own limit: capability sets are 64 bits wide.
-constexpr unsigned long kCapabilities = 64;
-
 std::vector<std::uint32_t> read_groups() {
   const int count = getgroups(0, nullptr);
   if (count < 0) fail(errno, "getgroups");
@@ -42,7 +40,13 @@ int set_groups(const std::vector<std::uint32_t>& groups) {
   return groups == read_groups() ? 0 : setgroups(groups.size(), groups.data());
 }
 
-bool bounding_has(unsigned long capability) { return prctl(PR_CAPBSET_READ, capability, 0, 0, 0) == 1; }
+// Whether the bounding set has it; nullopt: the kernel does not know it, nor any above.
+std::optional<bool> bounding_has(unsigned long capability) {
+  const int has = prctl(PR_CAPBSET_READ, capability, 0, 0, 0);
+  if (has < 0 && errno == EINVAL && capability > CAP_SETPCAP) return std::nullopt;
+  if (has < 0) fail(errno, fmt::format("prctl(PR_CAPBSET_READ, {})", capability));
+  return has == 1;
+}
 
 bool ambient_has(unsigned long capability) {
   return prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0) == 1;
@@ -51,8 +55,9 @@ bool ambient_has(unsigned long capability) {
 }  // namespace
 
 void drop_bounding_set() {
-  for (unsigned long capability = 0; capability < kCapabilities; ++capability)
-    if (bounding_has(capability) && prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0)
+  unsigned long capability = 0;
+  for (std::optional<bool> has; (has = bounding_has(capability)); ++capability)
+    if (*has && prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0)
       fail(errno, fmt::format("prctl(PR_CAPBSET_DROP, {})", capability));
 }
 
@@ -101,8 +106,9 @@ void verify_unprivileged(std::uint32_t uid, std::uint32_t gid) {
   if (syscall(SYS_capget, &header, sets) != 0) fail(errno, "capget");
   for (const auto& half : sets)
     if ((half.effective | half.permitted | half.inheritable) != 0) refuse("capabilities are left");
-  for (unsigned long capability = 0; capability < kCapabilities; ++capability)
-    if (bounding_has(capability) || ambient_has(capability))
+  unsigned long capability = 0;
+  for (std::optional<bool> has; (has = bounding_has(capability)); ++capability)
+    if (*has || ambient_has(capability))
       refuse(fmt::format("capability {} is left in the bounding or ambient set", capability));
 }
 
