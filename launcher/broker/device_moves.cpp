@@ -1,5 +1,6 @@
 #include "launcher/broker/device_moves.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 #include "launcher/broker/rdma_moves.hpp"
 #include "launcher/broker/vf_settings.hpp"
 #include "launcher/core/hardware_addresses.hpp"
+#include "launcher/system/fd.hpp"
 #include "launcher/system/mounts.hpp"
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/netlink_link.hpp"
@@ -41,6 +43,15 @@ Error vanished(const BerthSpec& berth) {
       fmt::format("it is neither on the host nor in its berth{}",
                   driver.empty() ? std::string{} : fmt::format("; driver {} is bound", driver)),
       "check that its network driver is bound; a namespace that still has it gives it back when its last process ends"};
+}
+
+/// A whole NIC that the node itself is reached by would take the node off the network.
+void require_no_default_route(const std::string& netdev) {
+  // Lines of name, destination, gateway, flags …: proc(5).
+  const std::string routes = read_file(AT_FDCWD, "/proc/net/route");
+  if (routes.find(fmt::format("\n{}\t00000000\t", netdev)) == std::string::npos) return;
+  throw Error(ErrorCode::host, fmt::format("cannot take the NIC '{}' away from the host", netdev),
+              "the host's default route leads through it", "remove it from `parents` of the pool");
 }
 
 /// The parent of a macvlan; throws if the berth would have no link.
@@ -207,6 +218,7 @@ OriginalState read_original(const BerthSpec& berth) {
   } else if (berth.kind != PoolKind::host) {
     const auto link = host.find(read_host_netdev(berth));
     if (!link) throw vanished(berth);
+    if (berth.kind == PoolKind::pf) require_no_default_route(link->name);
     original.name = link->name;
     original.mac = link->mac;
     original.mtu = link->mtu;

@@ -58,7 +58,10 @@ void add_request_options(CLI::App& verb, const OptionSink& sink) {
         for (const std::string& value : values) sink(name, value == "true" ? "1" : value);
         return true;
       };
-      verb.add_option(flags, take, fmt::format("{}: {}", spec.argument, spec.help))->expected(0)->default_str("1");
+      verb.add_option(flags, take, std::string(spec.help))
+          ->expected(0)
+          ->default_str("1")
+          ->option_text(fmt::format("[={}]", spec.argument));
       continue;
     }
     verb.add_option_function<std::vector<std::string>>(

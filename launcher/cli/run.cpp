@@ -139,6 +139,7 @@ void add_run_verb(CLI::App& app, GlobalOptions& options) {
       "  mpiexec -n 4 berth run --pool=fast app.sqsh ./a  MPICH; devices of the pool \"fast\"\n"
       "  mpirun -n 8 berth run none apptainer exec app.sif ./a\n"
       "                                                   another runtime inside the berth\n"
+      "  berth run --onload=latency app.sqsh ./server     under the node's OpenOnload, with the profile \"latency\"\n"
       "  berth run app.sif bash                           one rank, in a shell\n"
       "Options come before or after IMAGE; the first word that is none begins the command.\n"
       "Each option is also a variable, as with srun: BERTH_POOL=fast.\n"

@@ -131,6 +131,15 @@ TEST_CASE_METHOD(BerthSite, "a whole NIC is a rank's own, and the host's again a
   CHECK(repair(journal).at(0).action == "brought home");
   CHECK(read_host_view() == before);
   check_nothing_left();
+
+  run("ip route add default via 192.168.77.1 dev vf0");
+  try {
+    park(journal, spec);
+    FAIL("took the host's way out");
+  } catch (const Error& error) {
+    CHECK(error.why.find("default route") != std::string::npos);
+  }
+  check_nothing_left();
 }
 
 TEST_CASE_METHOD(BerthSite, "a device that cannot come home is quarantined until it can") {
