@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <chrono>
 #include <nlohmann/json.hpp>
+#include <utility>
 #include <vector>
 
 #include "launcher/system/netlink_link.hpp"
@@ -19,18 +20,8 @@ namespace {
 /// How long a driver may refuse or hide a change: as long as the VF resets.
 constexpr auto kPatience = std::chrono::seconds(2);
 
-/// A VF as its PF's driver knows it.
-struct Target {
-  PciAddress pci;
-  PciAddress pf;
-  std::string pf_name;
-  unsigned pf_index = 0;  // ifindex
-  unsigned vf = 0;
-
-  [[nodiscard]] std::string text() const { return fmt::format("VF {} of {} ({})", vf, pf_name, to_string(pci)); }
-};
-
-Target find_target(const PciAddress& vf) {
+/// What a VF is to its PF, and that PF, whose lock changes of the VF take.
+std::pair<VfTarget, PciAddress> find_target(const PciAddress& vf) {
   const std::string what = fmt::format("cannot look at the attributes of VF {}", to_string(vf));
   const auto place = read_vf_place(vf);
   if (!place) throw Error(ErrorCode::host, what, "there is no such VF");
@@ -39,14 +30,18 @@ Target find_target(const PciAddress& vf) {
   if (!link)
     throw Error(ErrorCode::host, what, fmt::format("its PF {} has no network interface here", to_string(place->pf)),
                 "check that the PF's driver is bound, and that its interface is in the host's network namespace");
-  return {vf, place->pf, name, link->index, place->index};
+  return {{.text = fmt::format("VF {} of {} ({})", place->index, name, to_string(vf)),
+           .driver = read_pci_driver(place->pf),
+           .pf_index = link->index,
+           .vf = place->index},
+          place->pf};
 }
 
-VfAttributes read(VfSocket& socket, const Target& target) {
+VfAttributes read(VfSocket& socket, const VfTarget& target) {
   const auto found = socket.find(target.pf_index, target.vf);
   if (!found)
-    throw Error(ErrorCode::host, fmt::format("cannot look at the attributes of {}", target.text()),
-                fmt::format("driver {} does not report them", read_pci_driver(target.pf)));
+    throw Error(ErrorCode::host, fmt::format("cannot look at the attributes of {}", target.text),
+                fmt::format("driver {} does not report them", target.driver));
   return *found;
 }
 
@@ -80,7 +75,44 @@ std::vector<Part> make_parts(const VfAttributes& wanted, const VfAttributes& now
   return parts;
 }
 
-/// `all`, reduced to the fields that `like` has.
+Error refused(const VfTarget& target, const std::string& pool, const Part& part, const std::string& why) {
+  return {ErrorCode::host,
+          fmt::format("cannot set {} of {} to {}", part.keys, target.text, to_json_value(part.wanted).dump()), why,
+          fmt::format("remove {} from [pool.vf] of pool \"{}\", or use a driver that can do it", part.keys, pool)};
+}
+
+Error refused(const VfTarget& target, const std::string& pool, const Part& part, VfSocket& socket, int error_number) {
+  std::string why = system_error(error_number, {}, socket.origin()).why;
+  if (error_number == EOPNOTSUPP) why = fmt::format("driver {} does not support it; {}", target.driver, why);
+  if (error_number == EINVAL) why = fmt::format("driver {} refuses this value, or any; {}", target.driver, why);
+  return refused(target, pool, part, why);
+}
+
+void set(VfSocket& socket, const VfTarget& target, const std::string& pool, const Part& part) {
+  const auto holds = [&](const VfAttributes& now) { return select(now, part.wanted) == part.wanted; };
+  if (holds(read(socket, target))) return;
+  int error_number = 0;
+  poll_until(kPatience, [&] {
+    error_number = socket.change(target.pf_index, target.vf, part.wanted);
+    return error_number != EBUSY && error_number != EAGAIN;
+  });
+  if (error_number != 0) throw refused(target, pool, part, socket, error_number);
+  VfAttributes now;
+  if (!poll_until(kPatience, [&] { return holds(now = read(socket, target)); }))
+    throw refused(target, pool, part,
+                  fmt::format("driver {} accepted that, but reports {}", target.driver,
+                              to_json_value(select(now, part.wanted)).dump()));
+}
+
+void set_all(const Journal& journal, const BerthSpec& berth, const VfAttributes& wanted) {
+  if (!berth.pci || wanted == VfAttributes{}) return;
+  const auto [target, pf] = find_target(*berth.pci);
+  const Lock lock = journal.lock_pf(pf);
+  set_vf_attributes(target, berth.pool, wanted);
+}
+
+}  // namespace
+
 VfAttributes select(const VfAttributes& all, const VfAttributes& like) {
   VfAttributes selected;
   const auto copy = [&](auto VfAttributes::*field) {
@@ -98,56 +130,20 @@ VfAttributes select(const VfAttributes& all, const VfAttributes& like) {
   return selected;
 }
 
-Error refused(const Target& target, const std::string& pool, const Part& part, const std::string& why) {
-  return {ErrorCode::host,
-          fmt::format("cannot set {} of {} to {}", part.keys, target.text(), to_json_value(part.wanted).dump()), why,
-          fmt::format("remove {} from [pool.vf] of pool \"{}\", or use a driver that can do it", part.keys, pool)};
-}
-
-Error refused(const Target& target, const std::string& pool, const Part& part, VfSocket& socket, int error_number) {
-  const std::string driver = read_pci_driver(target.pf);
-  std::string why = system_error(error_number, {}, socket.origin()).why;
-  if (error_number == EOPNOTSUPP) why = fmt::format("driver {} does not support it; {}", driver, why);
-  if (error_number == EINVAL) why = fmt::format("driver {} refuses this value, or any; {}", driver, why);
-  return refused(target, pool, part, why);
-}
-
-void set(VfSocket& socket, const Target& target, const std::string& pool, const Part& part) {
-  const auto holds = [&](const VfAttributes& now) { return select(now, part.wanted) == part.wanted; };
-  if (holds(read(socket, target))) return;
-  int error_number = 0;
-  poll_until(kPatience, [&] {
-    error_number = socket.change(target.pf_index, target.vf, part.wanted);
-    return error_number != EBUSY && error_number != EAGAIN;
-  });
-  if (error_number != 0) throw refused(target, pool, part, socket, error_number);
-  VfAttributes now;
-  if (!poll_until(kPatience, [&] { return holds(now = read(socket, target)); }))
-    throw refused(target, pool, part,
-                  fmt::format("driver {} accepted that, but reports {}", read_pci_driver(target.pf),
-                              to_json_value(select(now, part.wanted)).dump()));
-}
-
-void set_all(const Journal& journal, const BerthSpec& berth, const VfAttributes& wanted) {
-  if (!berth.pci || wanted == VfAttributes{}) return;
-  const Target target = find_target(*berth.pci);
-  const Lock lock = journal.lock_pf(target.pf);
+void set_vf_attributes(const VfTarget& target, const std::string& pool, const VfAttributes& wanted) {
   VfSocket socket;
   const VfAttributes now = read(socket, target);
   for (const Part& part : make_parts(wanted, now)) {
     // What is not known now could not be restored.
     if (select(part.wanted, now) != part.wanted)
-      throw refused(target, berth.pool, part, fmt::format("driver {} does not report it", read_pci_driver(target.pf)));
-    set(socket, target, berth.pool, part);
+      throw refused(target, pool, part, fmt::format("driver {} does not report it", target.driver));
+    set(socket, target, pool, part);
   }
 }
 
-}  // namespace
-
 VfAttributes read_vf_settings(const PciAddress& vf) {
-  const Target target = find_target(vf);
   VfSocket socket;
-  return read(socket, target);
+  return read(socket, find_target(vf).first);
 }
 
 void apply_vf_settings(const Journal& journal, const BerthSpec& berth) { set_all(journal, berth, berth.vf); }

@@ -107,7 +107,8 @@ TEST_CASE("Messages about RDMA devices, as recorded", "[rdma]") {
   CHECK(parse_rdma_users(recorded(kContexts).get(), RDMA_NLDEV_ATTR_RES_CTX) == std::vector<int>{2469});
 }
 
-TEST_CASE("Messages of hardware: InfiniBand ports, foreign netdevs, many minors, unknown attributes", "[rdma]") {
+TEST_CASE("Constructed messages of hardware: InfiniBand ports, foreign netdevs, many minors, unknown attributes",
+          "[rdma]") {
   const std::string unknown = number(RDMA_NLDEV_ATTR_MAX + 7U, std::uint64_t{1});
   CHECK(parse_rdma_device(made({index(17), name("mlx5_17"), port(1), text(RDMA_NLDEV_ATTR_FW_VERSION, "22.39.1002"),
                                 number(RDMA_NLDEV_ATTR_NODE_GUID, std::uint64_t{0xb83fd2030012a4f6}),
