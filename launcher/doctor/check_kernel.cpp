@@ -2,6 +2,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <utility>
 
 #include "launcher/doctor/checks.hpp"
 
@@ -15,6 +17,13 @@ bool any_pool(const NodeFacts& facts, bool (*is)(const Pool&)) {
 std::optional<Available> availability(const NodeFacts& facts, const std::string& feature) {
   const auto found = facts.kernel.features.find(feature);
   return found == facts.kernel.features.end() ? std::nullopt : std::optional(found->second);
+}
+
+/// Whether "6.1.0-18-amd64" is an older kernel than MAJOR.MINOR; what does not look like a version is not.
+bool is_older(const std::string& release, int major, int minor) {
+  int found_major = 0, found_minor = 0;
+  if (std::sscanf(release.c_str(), "%d.%d", &found_major, &found_minor) != 2) return false;
+  return std::pair(found_major, found_minor) < std::pair(major, minor);
 }
 
 }  // namespace
@@ -103,10 +112,28 @@ Findings check_iommu(const NodeFacts& facts) {
 }
 
 Findings check_rdma(const NodeFacts& facts) {
-  if (!any_pool(facts, [](const Pool& pool) { return pool.rdma.mode != RdmaMode::off; }))
-    return {{Severity::ok, "no pool has RDMA", "", ""}};
+  const auto has_rdma = [](const Pool& pool) { return pool.rdma.mode != RdmaMode::off; };
+  if (!any_pool(facts, has_rdma)) return {{Severity::ok, "no pool has RDMA", "", ""}};
+  Findings findings;
+  for (const Pool& pool : facts.policy.policy->pools) {
+    if (!has_rdma(pool)) continue;
+    if ((pool.rdma.hca_handles || pool.rdma.hca_objects) && !facts.kernel.has_rdma_controller)
+      findings.push_back({Severity::error, fmt::format("pool \"{}\" cannot limit RDMA resources", pool.name),
+                          "its hca_handles and hca_objects need the control group controller rdma, which is not there",
+                          "boot without cgroup_disable=rdma, or remove them from the pool"});
+    if (pool.rdma.device_rules && is_older(facts.kernel.release, 6, 1))
+      findings.push_back({Severity::error, fmt::format("pool \"{}\" cannot have device rules", pool.name),
+                          fmt::format("they need Linux 6.1, and this is {}", facts.kernel.release),
+                          "use a newer kernel, or device_rules = false in the pool"});
+    if (!pool.rdma.selinux_label.empty() && !facts.kernel.has_selinux)
+      findings.push_back({Severity::note, fmt::format("the SELinux label of pool \"{}\" has no effect", pool.name),
+                          "SELinux is off on this node", "boot with SELinux, or remove selinux_label from the pool"});
+  }
   const auto& mode = facts.inventory.rdma_netns_mode;  // whether it fits a pool, check_pools() says
-  return {{Severity::ok, fmt::format("the RDMA netns mode is {}", mode ? to_string(*mode) : "unknown"), "", ""}};
+  if (findings.empty())
+    findings.push_back(
+        {Severity::ok, fmt::format("the RDMA netns mode is {}", mode ? to_string(*mode) : "unknown"), "", ""});
+  return findings;
 }
 
 }  // namespace berth

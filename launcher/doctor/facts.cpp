@@ -67,6 +67,9 @@ KernelFacts read_kernel() {
   kernel.missing_calls = read_missing_calls();
   kernel.max_network_namespaces = root.read_number("proc/sys/user/max_net_namespaces");
   kernel.has_iommu = !root.list("sys/class/iommu").empty();
+  kernel.has_rdma_controller = has_word(root.read_text("proc/cgroups").value_or(""), "rdma") ||
+                               has_word(root.read_text("sys/fs/cgroup/cgroup.controllers").value_or(""), "rdma");
+  kernel.has_selinux = root.exists("sys/fs/selinux/enforce");
   constexpr std::size_t kLargest = std::size_t{4} << 20;
   const std::string modules = "lib/modules/" + kernel.release;
   const std::string builtin = root.read_text(modules + "/modules.builtin", kLargest).value_or("");

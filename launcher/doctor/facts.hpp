@@ -23,6 +23,8 @@ struct KernelFacts {
   std::map<std::string, Available> features;            ///< file systems and modules; absent: unknown
   std::optional<std::uint64_t> max_network_namespaces;  ///< /proc/sys/user; empty: unknown
   bool has_iommu = false;
+  bool has_rdma_controller = false;  ///< of control groups, of either version
+  bool has_selinux = false;          ///< is on, enforcing or not
 };
 
 struct PolicyFacts {

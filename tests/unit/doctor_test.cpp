@@ -18,6 +18,7 @@ NodeFacts healthy_node() {
     facts.kernel.features[feature] = Available::yes;
   facts.kernel.max_network_namespaces = 1000;
   facts.kernel.has_iommu = true;
+  facts.kernel.has_rdma_controller = true;
   facts.inventory = two_socket_node();
   facts.policy.path = "policy.toml";
   facts.policy.policy = two_pools();
@@ -63,6 +64,8 @@ void check_complaint(const char* start, const char* part, const std::function<vo
   REQUIRE(found.size() == 1);
   CHECK(found[0].starts_with(start));
   CHECK(found[0].find(part) != std::string::npos);
+  CHECK(found[0].find(" |  | ") == std::string::npos);  // why
+  CHECK_FALSE(found[0].ends_with(" | "));               // and fix
 }
 
 Pool& pool_of(NodeFacts& facts, std::size_t number) { return facts.policy.policy->pools[number]; }
@@ -117,6 +120,25 @@ TEST_CASE("RDMA: modules and the system's mode", "[doctor]") {
     with_rdma(node);
     node.kernel.features["rdma_ucm"] = Available::loadable;
   });
+  check_complaint("error modules: the kernel has no ib_uverbs", "install the module ib_uverbs", [&](NodeFacts& node) {
+    with_rdma(node);
+    node.kernel.features["ib_uverbs"] = Available::no;
+  });
+  check_complaint("error rdma: pool \"fast\" cannot limit", "cgroup_disable=rdma", [&](NodeFacts& node) {
+    with_rdma(node);
+    pool_of(node, 0).rdma.hca_objects = 10;
+    node.kernel.has_rdma_controller = false;
+  });
+  check_complaint("error rdma: pool \"fast\" cannot have device rules", "device_rules = false", [&](NodeFacts& node) {
+    with_rdma(node);
+    pool_of(node, 0).rdma.device_rules = true;
+    node.kernel.release = "5.15.0-91-generic";
+  });
+  check_complaint("note rdma: the SELinux label of pool \"fast\" has no effect", "boot with SELinux",
+                  [&](NodeFacts& node) {
+                    with_rdma(node);
+                    pool_of(node, 0).rdma.selinux_label = "system_u:system_r:rank_t:s0";
+                  });
   check_complaint("error pools: ", "netns_mode=0", [&](NodeFacts& node) {
     with_rdma(node);
     node.inventory.rdma_netns_mode = RdmaNetnsMode::shared;
@@ -131,6 +153,10 @@ TEST_CASE("The policy, and whether it fits the hardware", "[doctor]") {
   CHECK(complaints(none) == std::vector<std::string>{"error policy: no policy file 'x' | w | f"});
   check_complaint("error policy: cannot use", "chmod", [](NodeFacts& facts) {
     facts.policy.distrust = Error(ErrorCode::policy, "cannot use policy file 'x'", "others", "chmod go-w x");
+  });
+  check_complaint("note policy: the policy has no pool", "add a [[pool]]", [](NodeFacts& facts) {
+    facts.policy.policy->pools.clear();
+    facts.slurm.configuration["GresTypes"] = "";
   });
   check_complaint("error pools: pool \"slow\" has no device", "eth9",
                   [](NodeFacts& facts) { pool_of(facts, 1).parents = {"eth9"}; });
@@ -179,6 +205,7 @@ TEST_CASE("Slurm and its plugin", "[doctor]") {
   check_complaint("note slurm: Slurm binds no task", "task/none", set("TaskPlugin", "task/none"));
   check_complaint("note slurm: Slurm may lose", "linuxproc", set("ProctrackType", "proctrack/linuxproc"));
   check_complaint("note slurm: Slurm runs no Epilog", "berth/epilog", set("Epilog", "(null)"));
+  check_complaint("note slurm: Slurm runs no Prolog", "berth/prolog", set("Prolog", ""));
   check_complaint("error plugin: there is no /etc", "required",
                   [](NodeFacts& facts) { facts.slurm.plugstack_is_readable = false; });
   check_complaint("error plugin: /etc/slurm/plugstack.conf does not name", "required",
@@ -273,7 +300,7 @@ TEST_CASE("Onload, where the policy allows it", "[doctor]") {
     facts.onload.is_enabled = true;
     facts.onload.version = "Onload 9.0.2.140";
     facts.onload.refusals.emplace_back(ErrorCode::host, "cannot use an Onload profile", "/p/latency-best.opf:12: shell",
-                                       "");
+                                       "write it without");
   });
   NodeFacts facts = healthy_node();
   facts.onload = {.is_enabled = true,
