@@ -125,24 +125,6 @@ Findings check_gres(const NodeFacts& facts) {
   return findings;
 }
 
-Findings check_run(const NodeFacts& facts) {
-  if (!facts.run_obstacle.empty()) {
-    const auto obstacle = find_user_namespace_obstacle(facts.user_namespaces);
-    return {{Severity::note,
-             obstacle ? "`berth run` gives users the host's network and shared devices, and no image"
-                      : "`berth run` gives users images in user namespaces, the host's network and shared devices",
-             facts.run_obstacle + (obstacle ? "; " + obstacle->why : ""),
-             "where mpirun or mpiexec is to give out devices: chown root " BERTH_LIBEXECDIR
-             "/berth-enter && chmod u+s " BERTH_LIBEXECDIR "/berth-enter" +
-                 (obstacle ? "; for images without it: " + obstacle->fix : "")}};
-  }
-  const bool everybody = facts.policy.policy && facts.policy.policy->run_outside_jobs;
-  return {{Severity::ok,
-           fmt::format("`berth run` gives devices {}",
-                       everybody ? "to everybody whom the policy allows them" : "to those who have a Slurm job here"),
-           "", ""}};
-}
-
 Findings check_limits(const NodeFacts& facts) {
   Findings findings;
   const auto& memlock = facts.slurm.memlock;

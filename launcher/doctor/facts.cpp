@@ -182,6 +182,9 @@ NodeFacts read_node_facts(Inventory inventory, const DoctorOptions& options) {
   for (const char* program :
        {"/usr/bin/squashfuse_ll", "/usr/bin/squashfuse", "/usr/local/bin/squashfuse_ll", "/usr/local/bin/squashfuse"})
     facts.has_squashfuse = facts.has_squashfuse || access(program, X_OK) == 0;
+  struct stat fuse {};
+  constexpr mode_t kForEverybody = S_IROTH | S_IWOTH;
+  facts.fuse_is_open = stat("/dev/fuse", &fuse) == 0 && (fuse.st_mode & kForEverybody) == kForEverybody;
   facts.run_obstacle = find_setuid_obstacle(BERTH_LIBEXECDIR "/berth-enter");
   facts.user_namespaces = read_user_namespace_limits();
   facts.onload = read_onload_facts(facts.policy);

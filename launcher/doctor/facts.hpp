@@ -74,7 +74,8 @@ struct NodeFacts {
   PolicyFacts policy;
   std::vector<ImagePathFacts> image_paths;
   bool has_squashfuse = false;
-  std::string run_obstacle;  ///< why berth-enter has no rights; empty: it has them
+  bool fuse_is_open = false;  ///< /dev/fuse, to everybody
+  std::string run_obstacle;   ///< why berth-enter has no rights; empty: it has them
   UserNamespaceLimits user_namespaces;
   OnloadFacts onload;
   SlurmFacts slurm;

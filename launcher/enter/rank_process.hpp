@@ -17,7 +17,7 @@ namespace berth {
 /// The number of a descriptor that is no standard stream; -1: `text` is none.
 int parse_descriptor(const std::string& text);
 
-/// Closes what the caller left open but for the launcher's own socket, whose number is `pmi_fd` (""; none). Before
+/// Closes what the caller left open but for the launcher's own socket, whose number is `pmi_fd` ("": none). Before
 /// anything of ours is opened. Throws Error{host}.
 void close_inherited(const std::string& pmi_fd);
 

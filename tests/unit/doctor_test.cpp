@@ -233,6 +233,7 @@ TEST_CASE("Whether `berth run` has its helper", "[doctor]") {
     return [limits](NodeFacts& facts) {
       facts.run_obstacle = "there is none";
       facts.user_namespaces = limits;
+      facts.has_squashfuse = facts.fuse_is_open = true;
     };
   };
   check_complaint(kWithImages, "chmod u+s", without_helper({}));
@@ -241,6 +242,11 @@ TEST_CASE("Whether `berth run` has its helper", "[doctor]") {
                   without_helper({.most = 0, .unprivileged = {}, .apparmor_restricts = {}}));
   check_complaint(kWithoutImages, "sysctl -w kernel.unprivileged_userns_clone=1",
                   without_helper({.most = 9, .unprivileged = 0, .apparmor_restricts = {}}));
+  check_complaint("note run: `berth run` gives users directories as images", "chmod 666 /dev/fuse",
+                  [](NodeFacts& facts) {
+                    facts.run_obstacle = "there is none";
+                    facts.has_squashfuse = true;
+                  });
   check_complaint(kWithoutImages, "`userns,`",
                   without_helper({.most = 9, .unprivileged = {}, .apparmor_restricts = 1}));
 }
