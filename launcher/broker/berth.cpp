@@ -123,20 +123,28 @@ std::optional<Error> rebuild_others(const Journal& journal, std::vector<HeldBert
     missing.push_back(i);
     groups.push_back(netns_owner(specs[i]));
   }
-  std::vector<std::optional<Error>> errors(missing.size());
-  run_in_parallel(groups, [&](std::size_t k) {
-    HeldBerth& berth = berths[missing[k]];
-    try {
+  try {
+    run_in_parallel(groups, [&](std::size_t k) {
+      HeldBerth& berth = berths[missing[k]];
       berth.netns = rebuild(journal, berth.record, specs[missing[k]]);
-    } catch (const Error& error) {
-      errors[k] = error;
-    } catch (const std::exception& error) {
-      errors[k] = Error(ErrorCode::internal, fmt::format("cannot park {}", specs[missing[k]].id), error.what());
-    }
-  });
-  for (auto& error : errors)
-    if (error) return std::move(error);
+    });
+  } catch (const Error& error) {
+    return error;
+  } catch (const std::exception& error) {
+    return Error(ErrorCode::internal, "cannot park devices", error.what());
+  }
   return std::nullopt;
+}
+
+bool has_other_user(const HeldBerth& berth, const LeaseOwner& owner) {
+  return berth.record.last_uid.value_or(owner.uid) != owner.uid;
+}
+
+void write_owner(const Journal& journal, HeldBerth& berth, const LeaseOwner& owner) {
+  berth.record.phase = Phase::leased;
+  berth.record.owner = owner;
+  berth.record.last_uid = owner.uid;
+  journal.write(berth.record);
 }
 
 }  // namespace
@@ -188,14 +196,21 @@ HeldBerth place(const Journal& journal, Claim claim, const UniqueFd& netns, cons
   return berth;
 }
 
-void lease(const Journal& journal, HeldBerth& berth, const LeaseOwner& owner) {
-  if (berth.record.last_uid.value_or(owner.uid) != owner.uid) cut_off_rdma_users(journal, berth.record, berth.netns);
-  berth.record.phase = Phase::leased;
-  berth.record.owner = owner;
-  berth.record.last_uid = owner.uid;
-  journal.write(berth.record);
+void lease(const Journal& journal, std::vector<HeldBerth>& berths, const std::vector<LeaseOwner>& owners) {
+  std::vector<std::size_t> strange;  // whose last user was another
+  for (std::size_t i = 0; i < berths.size(); ++i)
+    if (has_other_user(berths[i], owners[i])) strange.push_back(i);
+  run_in_parallel(strange.size(), [&](std::size_t k) {
+    const HeldBerth& berth = berths[strange[k]];
+    cut_off_rdma_users(berth.record, berth.netns);
+  });
+  for (std::size_t i = 0; i < berths.size(); ++i) write_owner(journal, berths[i], owners[i]);
 }
 
+void lease(const Journal& journal, HeldBerth& berth, const LeaseOwner& owner) {
+  if (has_other_user(berth, owner)) cut_off_rdma_users(berth.record, berth.netns);
+  write_owner(journal, berth, owner);
+}
 std::string release(const Journal& journal, HeldBerth berth, int patience_ms) {
   std::vector<HeldBerth> one;
   one.push_back(std::move(berth));

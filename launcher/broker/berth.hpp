@@ -44,8 +44,10 @@ HeldBerth park(const Journal& journal, const BerthSpec& spec);
 /// uses it, and bring it home. Throws as park(); Error{usage} if the container has an interface of that name.
 HeldBerth place(const Journal& journal, Claim claim, const UniqueFd& netns, const LeaseOwner& owner);
 
-/// Writes the owner into the journal. The berth has been proven empty by park(); what another user may have kept open
-/// of its RDMA device is cut off here. Throws Error{host}.
+/// Writes the owner of each berth into the journal, one for each. The berths have been proven empty by park(); what
+/// another user may have kept open of an RDMA device is cut off here, of all at once. Throws Error{host}.
+void lease(const Journal& journal, std::vector<HeldBerth>& berths, const std::vector<LeaseOwner>& owners);
+/// One berth.
 void lease(const Journal& journal, HeldBerth& berth, const LeaseOwner& owner);
 
 /// Ends a lease: kills what is left in the netns (SIGKILL, then waits at most `patience_ms`), proves that no socket is

@@ -9,10 +9,10 @@
 namespace berth {
 
 /// Runs `body(0)` to `body(count - 1)` in threads, and returns when all have ended. A body may change its thread's
-/// network namespace if it changes it back. `body` must not throw.
+/// network namespace if it changes it back. Rethrows the first, in this order, of what bodies have thrown.
 void run_in_parallel(std::size_t count, const std::function<void(std::size_t)>& body);
 
-/// Runs `body(i)` for every entry of `groups`: those of equal entries one after the other, in their order. For devices
+/// The same for every entry `i` of `groups`: those of equal entries one after the other, in their order. For devices
 /// in one netns: a thread that is in it for a moment would look like a process that was left behind.
 void run_in_parallel(const std::vector<std::string>& groups, const std::function<void(std::size_t)>& body);
 

@@ -77,11 +77,12 @@ void Step::take(const NodePlan& plan, std::vector<Claim> claims) {
   std::vector<HeldBerth> held = park(journal_, std::move(claims));
   std::vector<std::optional<RdmaGrant>> rdma(held.size());
   try {
+    std::vector<LeaseOwner> owners(held.size(), make_owner());
+    for (const RankPlan& rank : plan.ranks)
+      for (std::size_t i = 0; i < held.size(); ++i)
+        if (std::ranges::count(berths_of(plan, rank), i) > 0) owners[i].ranks.push_back(rank.rank);
+    lease(journal_, held, owners);
     for (std::size_t i = 0; i < held.size(); ++i) {
-      LeaseOwner owner = make_owner();
-      for (const RankPlan& rank : plan.ranks)
-        if (std::ranges::count(berths_of(plan, rank), i) > 0) owner.ranks.push_back(rank.rank);
-      lease(journal_, held[i], owner);
       if (held[i].record.berth.rdma.mode != RdmaMode::off) rdma[i] = make_rdma_grant(held[i].record, held[i].netns);
     }
   } catch (...) {
