@@ -142,6 +142,13 @@ UniqueFd open_cgroup_to_join(const std::string& services) {
 }
 
 void join_cgroup(int fd) {
+  // slurmd keeps itself and its children from the out-of-memory killer. What runs as the user must be killable where
+  // the job's memory is at its limit, or the kernel finds nobody and the job hangs.
+  if (const UniqueFd score(open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC)); score) {
+    char first = 0;
+    if (read(score.get(), &first, 1) == 1 && first == '-') [[maybe_unused]]
+      const ssize_t written = pwrite(score.get(), "0", 1, 0);
+  }
   if (fd >= 0) [[maybe_unused]]
     const ssize_t written = write(fd, "0", 1);
 }

@@ -46,7 +46,7 @@ std::string leave_step_cgroup();
 /// What a process writes to, to join the group `services`; empty for "". Throws Error{host}.
 UniqueFd open_cgroup_to_join(const std::string& services);
 /// Moves the calling process into the group that `fd` is of; -1: stays. It also stays if the group is gone: what a
-/// process counts for is no boundary.
+/// process counts for is no boundary. In either case it may be killed where that group's memory is at its limit.
 void join_cgroup(int fd);
 /// Removes the group when its last process has left it; nothing for "". Throws Error{host}.
 void remove_cgroup(const std::string& services);

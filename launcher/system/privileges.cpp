@@ -125,10 +125,13 @@ void drop_to_user(const Credentials& user) {
 
 void apply_exec_label(const std::string& label) {
   const UniqueFd file(open("/proc/thread-self/attr/exec", O_WRONLY | O_CLOEXEC));
-  if (!file || write(file.get(), label.data(), label.size()) != static_cast<ssize_t>(label.size()))
-    throw system_error(errno, fmt::format("cannot give the rank the SELinux label '{}'", label),
-                       "writing to /proc/thread-self/attr/exec",
-                       "correct selinux_label in the policy, or allow the transition under no_new_privs");
+  if (file && write(file.get(), label.data(), label.size()) == static_cast<ssize_t>(label.size())) return;
+  const int error_number = errno;
+  Error error = system_error(error_number, fmt::format("cannot give the rank the SELinux label '{}'", label),
+                             "writing to /proc/thread-self/attr/exec",
+                             "correct selinux_label in the policy, or load a SELinux policy that knows this label");
+  if (error_number == EINVAL) error.why = "the SELinux policy that is loaded knows no such label; " + error.why;
+  throw error;
 }
 
 FileAccessAs::FileAccessAs(const Credentials& user) : former_groups_(read_groups()) {

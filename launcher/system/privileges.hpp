@@ -32,7 +32,7 @@ void set_no_new_privs();
 void verify_unprivileged(std::uint32_t uid, std::uint32_t gid);
 
 /// The SELinux context that the next exec of this thread gives it (selinux(8), proc_pid_attr(5)). Throws Error{host} if
-/// the kernel refuses it: unknown context, no transition allowed, or SELinux off.
+/// the kernel refuses it: unknown context, or SELinux off. Whether the transition is allowed shows at the exec only.
 void apply_exec_label(const std::string& label);
 
 /// Turns a forked child of root into `user`, irrevocably, and verifies it; or takes from a user's process the rights
