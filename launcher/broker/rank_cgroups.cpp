@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
+#include "launcher/system/cgroup.hpp"
 #include "launcher/system/cgroup_devices.hpp"
 #include "launcher/system/cgroup_tree.hpp"
 
@@ -52,18 +54,23 @@ void enable_limits(const CgroupTree& tree, const std::string& path) {
 void RankCgroups::apply(const std::vector<RankOfDevice>& ranks) {
   // All ranks first: a cgroup can hand a controller down only when no process is left in it.
   for (const RankOfDevice& rank : ranks)
-    if (wants_limits(*rank.settings)) own_cgroup(kLimitsController, rank);
+    if (wants_limits(*rank.settings)) choose_cgroup(kLimitsController, rank, ranks);
   apply_rules(ranks);
-  for (const RankOfDevice& rank : ranks)
-    if (wants_limits(*rank.settings)) apply_limits(rank);
+  apply_limits(ranks);
 }
 
-std::string RankCgroups::own_cgroup(const std::string& controller, const RankOfDevice& rank) {
+std::string RankCgroups::choose_cgroup(const std::string& controller, const RankOfDevice& rank,
+                                       const std::vector<RankOfDevice>& ranks) {
   const CgroupTree tree = CgroupTree::with_controller(controller);
   std::string path = tree.path_of(rank.pid);
   if (path.ends_with(fmt::format("/{}{}", kPrefix, rank.name))) return path;
   // Rules of a cgroup hold for those below it, too, where other ranks may be.
-  if (path != "/" && tree.processes(path) == std::vector<int>{rank.pid} && !tree.has_children(path)) return path;
+  if (path != "/" && !tree.has_children(path)) {
+    const auto processes = tree.processes(path);
+    const bool has_ranks_only = std::ranges::all_of(
+        processes, [&](int pid) { return std::ranges::find(ranks, pid, &RankOfDevice::pid) != ranks.end(); });
+    if (processes == std::vector<int>{rank.pid} || (has_ranks_only && parse_slurm_cgroup(path))) return path;
+  }
   path = cgroup_child(path, kPrefix + rank.name);
   tree.make(path);
   made_.push_back({tree.is_unified() ? "" : controller, path});
@@ -71,16 +78,22 @@ std::string RankCgroups::own_cgroup(const std::string& controller, const RankOfD
   return path;
 }
 
-void RankCgroups::apply_limits(const RankOfDevice& rank) {
+void RankCgroups::apply_limits(const std::vector<RankOfDevice>& ranks) {
+  if (std::ranges::none_of(ranks, [](const RankOfDevice& rank) { return wants_limits(*rank.settings); })) return;
   const CgroupTree tree = CgroupTree::with_controller(kLimitsController);
-  const std::string path = tree.path_of(rank.pid);
-  if (tree.is_unified()) enable_limits(tree, path);
-  for (const RdmaGrant* grant : rank.grants) {
-    std::string limits = grant->device;
-    if (rank.settings->hca_handles) limits += fmt::format(" hca_handle={}", *rank.settings->hca_handles);
-    if (rank.settings->hca_objects) limits += fmt::format(" hca_object={}", *rank.settings->hca_objects);
-    tree.write(path, "rdma.max", limits);
-    limited_.push_back({kLimitsController, path, grant->device});
+  std::map<std::pair<std::string, std::string>, unsigned> counts;  // of ranks, by cgroup and device
+  for (const RankOfDevice& rank : ranks) {
+    if (!wants_limits(*rank.settings)) continue;
+    const std::string path = tree.path_of(rank.pid);
+    if (tree.is_unified()) enable_limits(tree, path);
+    for (const RdmaGrant* grant : rank.grants) {
+      const unsigned count = ++counts[{path, grant->device}];
+      std::string limits = grant->device;
+      if (rank.settings->hca_handles) limits += fmt::format(" hca_handle={}", count * *rank.settings->hca_handles);
+      if (rank.settings->hca_objects) limits += fmt::format(" hca_object={}", count * *rank.settings->hca_objects);
+      tree.write(path, "rdma.max", limits);
+      limited_.push_back({kLimitsController, path, grant->device});
+    }
   }
 }
 
@@ -90,12 +103,8 @@ void RankCgroups::apply_rules(const std::vector<RankOfDevice>& ranks) {
   std::map<std::string, std::vector<DeviceRule>> rules;  // by the cgroup that their program is attached to
   for (const RankOfDevice& rank : ranks) {
     if (!rank.settings->device_rules) continue;
-    const std::string path = own_cgroup("", rank);
+    const std::string path = choose_cgroup("", rank, ranks);
     const auto ancestry = cgroup_ancestry(path);
-    DeviceRule rule{tree.id(path), static_cast<unsigned>(ancestry.size() - 1), {}};
-    for (const RdmaGrant* grant : rank.grants)
-      for (const RdmaNode& node : grant->nodes) rule.allowed.push_back({node.major, node.minor});
-    rule.allowed.insert(rule.allowed.end(), rank.further_devices.begin(), rank.further_devices.end());
     std::vector<DeviceAttachment> attachments;
     for (const std::string& group : ancestry) attachments.push_back(read_device_attachment(tree, group));
     const auto level = choose_attach_level(attachments);
@@ -103,7 +112,13 @@ void RankCgroups::apply_rules(const std::vector<RankOfDevice>& ranks) {
       throw Error(ErrorCode::host, fmt::format("cannot restrict RDMA devices in cgroup '{}'", path),
                   "a device program at the root of all cgroups lets no other be added",
                   "find out whose it is (bpftool cgroup tree), or set device_rules = false in the pool");
-    rules[ancestry[*level]].push_back(std::move(rule));
+    std::vector<DeviceRule>& of_level = rules[ancestry[*level]];
+    auto rule = std::ranges::find(of_level, tree.id(path), &DeviceRule::cgroup);
+    if (rule == of_level.end())
+      rule = of_level.insert(rule, {tree.id(path), static_cast<unsigned>(ancestry.size() - 1), {}});
+    for (const RdmaGrant* grant : rank.grants)
+      for (const RdmaNode& node : grant->nodes) rule->allowed.push_back({node.major, node.minor});
+    rule->allowed.insert(rule->allowed.end(), rank.further_devices.begin(), rank.further_devices.end());
   }
   for (const auto& [path, of_path] : rules) links_.push_back(attach_device_rules(tree, path, majors, of_path));
 }

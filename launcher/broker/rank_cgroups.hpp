@@ -24,8 +24,10 @@ struct RankOfDevice {
 /// Rules and limits of all ranks of a step; they end with the object.
 class RankCgroups {
  public:
-  /// Where a cgroup holds nothing but the rank, it is used as it is; else the rank gets one of its own below it.
-  /// Throws Error{host} where what the pool asks for cannot be had.
+  /// Where a cgroup holds nothing but the rank, it is used as it is; else the rank gets one of its own below it. Not
+  /// where it is Slurm's and holds nothing but these ranks: they stay there together, and share what they may have,
+  /// because Slurm signals those only that are where it put them. Throws Error{host} where what the pool asks for
+  /// cannot be had.
   void apply(const std::vector<RankOfDevice>& ranks);
   RankCgroups() = default;
   RankCgroups(const RankCgroups&) = delete;
@@ -38,8 +40,9 @@ class RankCgroups {
     std::string path;
     std::string device = {};  // that is limited there
   };
-  std::string own_cgroup(const std::string& controller, const RankOfDevice& rank);
-  void apply_limits(const RankOfDevice& rank);
+  std::string choose_cgroup(const std::string& controller, const RankOfDevice& rank,
+                            const std::vector<RankOfDevice>& ranks);
+  void apply_limits(const std::vector<RankOfDevice>& ranks);
   void apply_rules(const std::vector<RankOfDevice>& ranks);
 
   std::vector<Made> made_;
