@@ -30,10 +30,12 @@ gone() {
   done
 }
 
+nothing_leased() { [[ ! $(lease_phases n1) =~ leased|releasing ]]; }
+
 # Plain Slurm leaves srun waiting when slurmstepd is killed, with or without Berth.
 end_step() {
   local job
-  if [[ $kind == slurmstepd ]] || ! eventually gone "$srun"; then
+  if [[ $kind == slurmstepd || $kind == all ]] || ! eventually gone "$srun"; then
     job=$(as_user squeue -h -o %i | head -n 1)
     [[ -z $job ]] || as_user scancel "$job"
     kill -KILL "$srun" 2>/dev/null || true
@@ -66,8 +68,11 @@ kill_every_kind() {
       kill -KILL "$victim"
       eventually gone "${ranks[@]}" || { echo "round $round: a rank runs on"; bad=$((bad + 1)); }
       eventually no_berth_processes || { echo "round $round: a broker or relay runs on"; bad=$((bad + 1)); }
+      # The broker ends last, and nothing is leased any more when it has. One that was killed released nothing: that is
+      # the next step's.
+      [[ $kind == broker ]] || nothing_leased || { echo "round $round: released too late"; bad=$((bad + 1)); }
       end_step || { echo "round $round: a node is not idle: $(as_user sinfo -h)"; bad=$((bad + 1)); }
-      if [[ $kind != broker ]]; then  # a killed broker releases nothing: that is the next step's
+      if [[ $kind != broker ]]; then
         eventually "$released" || { echo "round $round: not released: $(lease_phases n1)"; bad=$((bad + 1)); }
       fi
       got=$(next_step)
@@ -77,12 +82,16 @@ kill_every_kind() {
     check_equal "$what: $rounds x kill -9 of $kind: nothing runs on, the next step gets the berths, empty" 0 "$bad"
   done
 
-  kind=broker
+  # Everybody who could bring the devices back dies at once; ranks that know nothing of MPI live on.
+  kind=all
   start_step
-  kill -KILL "$broker"
-  eventually gone "${ranks[@]}" || true
-  end_step
-  berth_on n1 repair >/dev/null
-  check "$what: berth repair finishes what a killed broker left" "$released"
+  kill -STOP "$relay"
+  kill -KILL "$stepd" "$broker" "$relay"
+  check "$what: berth repair after kill -9 of slurmstepd, broker and relay at once" berth_on n1 repair
+  check "$what: it ends the ranks" eventually gone "${ranks[@]}"
+  check "$what: and finishes what they left" eventually "$released"
+  check "$what: the node is idle again" end_step
+  check_equal "$what: the next step gets the berths, empty" "$first 0 $second 0" "$(next_step)"
+  check "$what: and gives them back" eventually "$released"
   check_equal "$what: no loop device is left" "" "$(losetup -n -O BACK-FILE | grep -F "$tiny" || true)"
 }

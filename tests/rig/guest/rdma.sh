@@ -1,5 +1,5 @@
 # What the suites about RDMA have in common. Sourced after suite.sh.
-# shellcheck shell=bash disable=SC2034,SC2154
+# shellcheck shell=bash disable=SC2016,SC2034,SC2154
 
 # start_rdma_cluster KIND PARENTS RDMA LINE...: Slurm on the guest, which constrains devices, with one pool; LINEs go into its
 # policy.
@@ -126,6 +126,29 @@ one_device() {
   check_equal "$1: one uverbs device in sysfs" 2 "$(grep -cE '^verbs abi_version uverbs[0-9]+$' <<<"$seen")"
   check_equal "$1: one uverbs node" 2 "$(grep -cE '^nodes rdma_cm umad[0-9]+ uverbs[0-9]+$' <<<"$seen")"
   check_equal "$1: libibverbs lists it alone" 2 "$(grep -cE '^listed rxe[0-9][v0-9]*$' <<<"$seen")"
+}
+
+# self_tests WHAT: what an administrator breaks in a parked berth is named by the rank that gets it. The other steps are tested
+# by tests/namespaces/self_test_test.cpp: here Berth itself mends or refuses before the rank is there.
+self_tests() {
+  local seen vf node
+  read -r vf node < <(on_host -n1 sh -c 'echo $BERTH_DEVICE $(ls /dev/infiniband | grep uverbs)')
+  chmod 600 "/dev/infiniband/$node"
+  seen=$(on_host -n1 true 2>&1) || true
+  chmod 666 "/dev/infiniband/$node"
+  check_contains "$1: self-test: a node that the user cannot open" "self-test failed at 'open node'" "$seen"
+  check_contains "$1: self-test: with the remedy" "udev rule of rdma-core" "$seen"
+  on_node n1 nsenter --net="/run/berth/netns/$vf" ip address flush dev rdma0 scope global
+  seen=$(on_host -n1 true 2>&1) || true
+  check_contains "$1: self-test: an address that is missing" "self-test failed at 'address present'" "$seen"
+  check_contains "$1: self-test: with the remedy" "berth unpark, then berth park" "$seen"
+  check "$1: self-test: which helps" berth_on n1 unpark "$vf"
+  sed -i 's/^rdma = .*/&\nself_test = false/' "$policy"
+  node=$(on_host -n1 sh -c 'ls /dev/infiniband | grep uverbs')
+  chmod 600 "/dev/infiniband/$node"
+  check "$1: self-test: none where the policy says so" on_host -n1 true
+  chmod 666 "/dev/infiniband/$node"
+  sed -i '/^self_test = false/d' "$policy"
 }
 
 all_parked_free() { ! berth_on n1 leases --json | grep -qE '"phase": "(leased|releasing)"'; }
