@@ -38,8 +38,16 @@ void separate_arp(const UniqueFd& netns) {
   write_control_file("/proc/sys/net/ipv4/conf/all/arp_announce", "2");
 }
 
+/// Echo requests for everybody, as distributions allow them on the host (icmp(7)): ranks gain no privileges, so a ping
+/// that has them from its file could not work.
+void allow_ping(const UniqueFd& netns) {
+  const NetnsGuard inside(netns);
+  write_control_file("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
+}
+
 void bring_up(const LeaseRecord& record, const UniqueFd& netns) {
   const BerthSpec& berth = record.berth;
+  if (!record.foreign_netns) allow_ping(netns);
   if (!berth.joins.empty()) separate_arp(netns);
   LinkSocket inside = LinkSocket::in_netns(netns);
   if (!record.foreign_netns) inside.change(inside.get("lo"), {.up = true});

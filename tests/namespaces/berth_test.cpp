@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <grp.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <poll.h>
@@ -71,6 +72,19 @@ bool can_connect(const UniqueFd& from, const UniqueFd& to, const IpPrefix& addre
 }
 
 }  // namespace
+
+TEST_CASE_METHOD(BerthSite, "anybody may ping in a berth, without privileges") {
+  const HeldBerth berth = park(journal, macvlan(0));
+  const Child user([&] {
+    if (setns(berth.netns.get(), CLONE_NEWNET) != 0 || setgroups(0, nullptr) != 0 ||
+        setresgid(70001, 70001, 70001) != 0 || setresuid(70001, 70001, 70001) != 0)
+      _exit(1);
+    const UniqueFd ping(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_ICMP));
+    const UniqueFd raw(socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_ICMP));
+    if (!ping || raw) _exit(1);
+  });
+  CHECK(user.is_alive());
+}
 
 TEST_CASE_METHOD(BerthSite, "a parked macvlan is named, addressed and up, and adopted as it is the next time") {
   BerthSpec spec = macvlan(3);
