@@ -164,7 +164,7 @@ class Network {
     flow_.finish();
     std::vector<std::vector<std::size_t>> assigned(problem_.rows_of.size());
     std::vector<bool> blocked(gates_.size() * (devices() + 1), false);
-    std::vector<bool> origins;
+    std::vector<char> origins;
     for (std::size_t rank = 0; rank < assigned.size(); ++rank) {
       for (std::size_t unit = 0; unit < problem_.devices_per_rank; ++unit) {
         // Where nothing but the way over a row lies between rank and column, one search tells which columns it can
@@ -277,11 +277,11 @@ class Network {
   }
 
   /// What cannot be claimed by one rank cannot be claimed by a later one of the same gate either: claims only add up.
-  void claim_earliest(std::size_t rank, const std::vector<bool>& origins, std::vector<bool>& blocked,
+  void claim_earliest(std::size_t rank, const std::vector<char>& origins, std::vector<bool>& blocked,
                       std::vector<std::size_t>& assigned) {
     for (std::size_t device = 0; device <= devices(); ++device) {
       const std::size_t column = device == devices() ? problem_.columns : problem_.column_of[device];
-      if ((!origins.empty() && !origins[columns_[column]]) || flow_.is_claimed_up(device_arcs_[device])) continue;
+      if ((!origins.empty() && origins[columns_[column]] == 0) || flow_.is_claimed_up(device_arcs_[device])) continue;
       for (const std::size_t gate : gates_of_[rank]) {
         const std::size_t way = gate * (devices() + 1) + device;
         if (blocked[way]) continue;
@@ -325,6 +325,7 @@ auto with_network(const AssignmentProblem& problem, const Use& use) {
   const std::size_t things = problem.rows + problem.columns + problem.column_of.size();
   const std::size_t bits = costs.bits() + static_cast<std::size_t>(std::bit_width(things / units)) + 8;
   if (bits < 127) return use(Network<Int128>(problem, costs));
+  if (bits < WideInt<4>::kBits) return use(Network<WideInt<4>>(problem, costs));
   if (bits < WideInt<8>::kBits) return use(Network<WideInt<8>>(problem, costs));
   return use(Network<Huge>(problem, costs));
 }

@@ -31,7 +31,8 @@ class ConvexFlow {
   /// Its k-th unit costs linear + (2k - 1) × square, so that all of them cost linear × flow + square × flow².
   Index add_arc(Index from, Index to, std::size_t capacity, Cost linear, Cost square) {
     const auto arc = static_cast<Index>(arcs_.size());
-    arcs_.push_back({from, to, capacity, 0, 0, linear + square, square - linear, square + square});
+    arcs_.push_back({from, to, static_cast<Index>(std::min<std::size_t>(capacity, kAnyNumber))});
+    costs_.push_back({linear + square, square - linear, square + square});
     touching_[from].push_back(arc);
     touching_[to].push_back(arc);
     return arc;
@@ -47,7 +48,7 @@ class ConvexFlow {
     for (const Index id : touching_[node]) {
       const Arc& arc = arcs_[id];
       if (arc.from != node || arc.capacity == 0) continue;
-      const Cost potential = potential_[arc.to] - arc.add;
+      const Cost potential = potential_[arc.to] - costs_[id].add;
       if (!highest || *highest < potential) highest = potential;
     }
     if (highest) potential_[node] = *highest;
@@ -55,31 +56,42 @@ class ConvexFlow {
 
   /// One unit more from `source` to `sink`; false if there is no way.
   bool augment(Index source, Index sink) {
-    distance_.assign(touching_.size(), std::nullopt);
+    search_.assign(touching_.size(), Search::unseen);
+    distance_.resize(touching_.size());
     via_.resize(touching_.size());
-    std::vector<Index> reached{source};
+    std::vector<Index> reached;
     std::priority_queue<Entry, std::vector<Entry>, std::greater<>> queue;
-    distance_[source] = Cost(0);
-    queue.push({Cost(0), source});
+    const auto reach = [&](Index node, const Cost& distance) {
+      if (search_[node] == Search::unseen) reached.push_back(node);
+      search_[node] = Search::reached;
+      distance_[node] = distance;
+      queue.push({distance, node});
+    };
+    reach(source, Cost(0));
     while (!queue.empty() && queue.top().second != sink) {
       const auto [distance, node] = queue.top();
       queue.pop();
-      if (*distance_[node] < distance) continue;
+      if (search_[node] == Search::settled) continue;
+      search_[node] = Search::settled;
+      const Cost so_far = distance + potential_[node];
       for (const Index id : touching_[node]) {
-        const auto step = step_from(node, id);
-        if (!step) continue;
-        const Cost longer = distance + step->reduced;
-        if (distance_[step->to] && !(longer < *distance_[step->to])) continue;
-        if (!distance_[step->to]) reached.push_back(step->to);
-        distance_[step->to] = longer;
-        via_[step->to] = id;
-        queue.push({longer, step->to});
+        const Arc& arc = arcs_[id];
+        const bool forward = arc.from == node;
+        const Index to = forward ? arc.to : arc.from;
+        // Costs are long numbers: most arcs are ruled out without them.
+        if (search_[to] == Search::settled || !has_room(arc, forward)) continue;
+        Cost longer = so_far;
+        longer += forward ? costs_[id].add : costs_[id].remove;
+        longer -= potential_[to];
+        if (search_[to] == Search::reached && !(longer < distance_[to])) continue;
+        via_[to] = id;
+        reach(to, longer);
       }
     }
     if (queue.empty()) return false;
-    const Cost shortest = *distance_[sink];
+    const Cost shortest = distance_[sink];
     for (const Index node : reached) {
-      if (*distance_[node] < shortest) potential_[node] += *distance_[node] - shortest;
+      if (distance_[node] < shortest) potential_[node] += distance_[node] - shortest;
     }
     push(source, sink);
     return true;
@@ -88,20 +100,20 @@ class ConvexFlow {
   /// After the last augment(), before the first claim(): from here on it only counts which changes cost nothing.
   void finish() {
     is_finished_ = true;
-    for (Arc& arc : arcs_) find_free_changes(arc);
+    for (Index arc = 0; arc < arcs_.size(); ++arc) find_free_changes(arc);
   }
 
   /// The nodes from which `target` can be reached by changes that cost nothing.
-  void find_tight_origins(Index target, std::vector<bool>& origins) const {
-    origins.assign(touching_.size(), false);
-    origins[target] = true;
+  void find_tight_origins(Index target, std::vector<char>& origins) const {
+    origins.assign(touching_.size(), 0);
+    origins[target] = 1;
     std::vector<Index> queue{target};
     for (std::size_t next = 0; next < queue.size(); ++next) {
       const Index node = queue[next];
       for (const Index id : touching_[node]) {
         const Index other = arcs_[id].from == node ? arcs_[id].to : arcs_[id].from;
-        if (origins[other] || !is_free_step(other, id)) continue;
-        origins[other] = true;
+        if (origins[other] != 0 || !is_free_step(other, id)) continue;
+        origins[other] = 1;
         queue.push_back(other);
       }
     }
@@ -114,7 +126,7 @@ class ConvexFlow {
       if (!is_free_step(arcs_[arc].from, arc)) return false;
       if (!find_tight_path(arcs_[arc].to, arcs_[arc].from, arc)) return false;
       push(arcs_[arc].to, arcs_[arc].from);
-      change(arcs_[arc], true);
+      change(arc, true);
     }
     ++arcs_[arc].claimed;
     return true;
@@ -125,54 +137,54 @@ class ConvexFlow {
  private:
   using Entry = std::pair<Cost, Index>;
 
+  static constexpr Index kAnyNumber = static_cast<Index>(-1);
+
+  /// What searches look at first, apart from the costs: these are long, and would push the rest out of the caches.
   struct Arc {
     Index from, to;
-    std::size_t capacity, flow, claimed;
-    Cost add;                   ///< of one unit more
-    Cost remove;                ///< of one unit less: negative
-    Cost growth;                ///< of `add` with each unit
-    bool more_is_free = false;  ///< after finish(): `add` does not change the cost of the whole
+    Index capacity;
+    Index flow = 0;
+    Index claimed = 0;
+    bool more_is_free = false;  ///< after finish(): one unit more does not change the cost of the whole
     bool less_is_free = false;
   };
 
-  struct Step {
-    Index to;
-    Cost reduced;
+  struct ArcCosts {
+    Cost add;     ///< of one unit more
+    Cost remove;  ///< of one unit less: negative
+    Cost growth;  ///< of `add` with each unit
   };
 
-  /// What it costs to leave `node` by this arc, or against it; nullopt if that cannot be.
-  [[nodiscard]] std::optional<Step> step_from(Index node, Index id) const {
-    const Arc& arc = arcs_[id];
-    if (arc.from == node) {
-      if (arc.flow == arc.capacity) return std::nullopt;
-      return Step{arc.to, arc.add + potential_[node] - potential_[arc.to]};
-    }
-    if (arc.flow == arc.claimed) return std::nullopt;
-    return Step{arc.from, arc.remove + potential_[node] - potential_[arc.from]};
+  enum class Search : std::uint8_t { unseen, reached, settled };
+
+  /// Whether there can be one unit more, or less.
+  static bool has_room(const Arc& arc, bool forward) {
+    return forward ? arc.flow < arc.capacity : arc.flow > arc.claimed;
   }
 
-  void find_free_changes(Arc& arc) const {
-    const Cost difference = potential_[arc.from] - potential_[arc.to];
-    arc.more_is_free = arc.add + difference == Cost(0);
-    arc.less_is_free = arc.remove == difference;
+  void find_free_changes(Index arc) {
+    const Cost difference = potential_[arcs_[arc].from] - potential_[arcs_[arc].to];
+    arcs_[arc].more_is_free = costs_[arc].add + difference == Cost(0);
+    arcs_[arc].less_is_free = costs_[arc].remove == difference;
   }
 
   [[nodiscard]] bool is_free_step(Index node, Index id) const {
     const Arc& arc = arcs_[id];
-    return arc.from == node ? arc.more_is_free && arc.flow < arc.capacity : arc.less_is_free && arc.flow > arc.claimed;
+    const bool forward = arc.from == node;
+    return (forward ? arc.more_is_free : arc.less_is_free) && has_room(arc, forward);
   }
 
   bool find_tight_path(Index source, Index target, Index without) {
-    visited_.assign(touching_.size(), false);
+    search_.assign(touching_.size(), Search::unseen);
     via_.resize(touching_.size());
-    visited_[source] = true;
+    search_[source] = Search::reached;
     std::vector<Index> queue{source};
     for (std::size_t next = 0; next < queue.size(); ++next) {
       if (queue[next] == target) return true;
       for (const Index id : touching_[queue[next]]) {
         const Index other = arcs_[id].from == queue[next] ? arcs_[id].to : arcs_[id].from;
-        if (id == without || visited_[other] || !is_free_step(queue[next], id)) continue;
-        visited_[other] = true;
+        if (id == without || search_[other] != Search::unseen || !is_free_step(queue[next], id)) continue;
+        search_[other] = Search::reached;
         via_[other] = id;
         queue.push_back(other);
       }
@@ -183,33 +195,35 @@ class ConvexFlow {
   /// Along the path that `via_` describes.
   void push(Index source, Index target) {
     for (Index node = target; node != source;) {
-      Arc& arc = arcs_[via_[node]];
-      const bool forward = arc.to == node;
-      node = forward ? arc.from : arc.to;
+      const Index arc = via_[node];
+      const bool forward = arcs_[arc].to == node;
+      node = forward ? arcs_[arc].from : arcs_[arc].to;
       change(arc, forward);
     }
   }
 
-  void change(Arc& arc, bool more) {
+  void change(Index arc, bool more) {
+    ArcCosts& costs = costs_[arc];
     if (more) {
-      ++arc.flow;
-      arc.add += arc.growth;
-      arc.remove -= arc.growth;
+      ++arcs_[arc].flow;
+      costs.add += costs.growth;
+      costs.remove -= costs.growth;
     } else {
-      --arc.flow;
-      arc.add -= arc.growth;
-      arc.remove += arc.growth;
+      --arcs_[arc].flow;
+      costs.add -= costs.growth;
+      costs.remove += costs.growth;
     }
     if (is_finished_) find_free_changes(arc);
   }
 
   bool is_finished_ = false;
   std::vector<Arc> arcs_;
-  std::vector<std::vector<Index>> touching_;   ///< per node: arcs that begin or end there
-  std::vector<Cost> potential_;                ///< per node
-  std::vector<std::optional<Cost>> distance_;  ///< per node, of the last augment()
-  std::vector<Index> via_;                     ///< per node: the arc by which the last search came
-  std::vector<bool> visited_;                  ///< per node, of the last find_tight_path()
+  std::vector<ArcCosts> costs_;               ///< per arc
+  std::vector<std::vector<Index>> touching_;  ///< per node: arcs that begin or end there
+  std::vector<Cost> potential_;               ///< per node
+  std::vector<Search> search_;                ///< per node, of the last search
+  std::vector<Cost> distance_;                ///< per node that the last augment() reached
+  std::vector<Index> via_;                    ///< per node that the last search reached: the arc by which it came
 };
 
 }  // namespace berth

@@ -36,7 +36,16 @@ class WideInt {
     for (Limb& limb : negated.limbs_) limb = ~limb;
     return negated += 1;
   }
-  constexpr WideInt& operator-=(const WideInt& other) { return *this += -other; }
+  constexpr WideInt& operator-=(const WideInt& other) {
+    Limb borrow = 0;
+    for (std::size_t i = 0; i < kLimbs; ++i) {
+      const Limb partial = limbs_[i] - other.limbs_[i];
+      const Limb next = (limbs_[i] < other.limbs_[i] || partial < borrow) ? 1 : 0;
+      limbs_[i] = partial - borrow;
+      borrow = next;
+    }
+    return *this;
+  }
   /// Only of values that are not negative.
   constexpr WideInt& operator*=(std::uint64_t factor) {
     Limb carry = 0;
