@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "launcher/core/error.hpp"
+#include "launcher/core/text_position.hpp"
 #include "launcher/core/xml_text.hpp"
 
 namespace berth {
@@ -15,6 +16,7 @@ namespace {
 
 constexpr std::size_t kNone = static_cast<std::size_t>(-1);
 constexpr std::size_t kMostDistances = 1024;  // NUMA nodes; Linux knows as many
+constexpr std::uint64_t kNewestVersion = 3;
 constexpr std::string_view kMellanox = "15b3";
 
 struct Object {
@@ -25,6 +27,9 @@ struct Object {
   std::vector<std::pair<std::string_view, std::string_view>> infos;
   std::vector<std::size_t> os_devices;  ///< children that are
 };
+
+/// gpu: or another co-processor.
+enum class OsDeviceKind { other, gpu, network, fabric };
 
 bool is_all_zero(std::string_view guid) { return guid.find_first_not_of("0:") == std::string_view::npos; }
 
@@ -39,9 +44,12 @@ class Reader {
   HwlocMachine read() {
     const XmlElement& top = elements_.front();
     if (top.name != "topology") fail(top, fmt::format("<{}> is no topology of hwloc", top.name));
-    if (top.attribute("version").starts_with('3')) {
-      fail(top, "hwloc 3 wrote it, in a form that Berth does not read",
-           "convert it: lstopo -i FILE --export-xml-flags v2");
+    const std::string_view version = top.attribute("version");  // version 1 wrote none
+    const std::string_view major = version.substr(0, version.find('.'));
+    version_ = major.empty() ? 1 : number(top, major, UINT64_MAX);
+    if (version_ > kNewestVersion) {
+      fail(top, fmt::format("hwloc {} wrote it, in a form that Berth does not know", version_),
+           "convert it: lstopo -i FILE --export-xml-flags v2 NEW.xml");
     }
     collect_objects();
     if (objects_.empty()) fail(top, "there is no object in it");
@@ -155,10 +163,8 @@ class Reader {
     }
   }
 
-  /// The text that follows the tag, up to the next one, as numbers.
   void read_numbers(const XmlElement& element, std::vector<std::uint64_t>& numbers) const {
-    const std::size_t end = std::min(text_.find('<', element.end), text_.size());
-    std::string_view rest = element.is_empty ? std::string_view() : text_.substr(element.end, end - element.end);
+    std::string_view rest = element.text;
     for (;;) {
       rest.remove_prefix(std::min(rest.find_first_not_of(" \t\r\n"), rest.size()));
       if (rest.empty()) return;
@@ -228,16 +234,37 @@ class Reader {
     return function;
   }
 
+  /// Versions 1 and 2 write one number, version 3 a sum of bits: there, fabrics are networks as well, and BXI says what
+  /// it is by its subtype alone.
+  [[nodiscard]] OsDeviceKind os_device_kind(const XmlElement& element) const {
+    const std::string_view text = element.attribute("osdev_type");
+    const std::uint64_t type = text.empty() ? 0 : number(element, text, UINT32_MAX);
+    if (version_ < 3) {
+      return type == 1 || type == 5 ? OsDeviceKind::gpu
+             : type == 2            ? OsDeviceKind::network
+             : type == 3            ? OsDeviceKind::fabric
+                                    : OsDeviceKind::other;
+    }
+    constexpr std::uint64_t kGpus = 4U | 8U;
+    constexpr std::uint64_t kNetwork = 16;
+    constexpr std::uint64_t kFabric = 32;
+    if ((type & kFabric) != 0 || ((type & kNetwork) != 0 && element.attribute("subtype") == "BXI"))
+      return OsDeviceKind::fabric;
+    return (type & kNetwork) != 0 ? OsDeviceKind::network
+           : (type & kGpus) != 0  ? OsDeviceKind::gpu
+                                  : OsDeviceKind::other;
+  }
+
   void read_os_devices(const Object& object, PciFunction& function) const {
     function.has_gpu = function.pci_class == "0302" || function.pci_class == "0380" || function.pci_class == "1200";
     for (const std::size_t child : object.os_devices) {
       const Object& device = objects_[child];
       const std::string_view name = device.element->attribute("name");
-      const std::string_view type = device.element->attribute("osdev_type");
-      if (type == "2") function.networks.emplace_back(name);
-      if (type == "3") function.fabrics.emplace_back(name);
+      const OsDeviceKind kind = os_device_kind(*device.element);
+      if (kind == OsDeviceKind::network) function.networks.emplace_back(name);
+      if (kind == OsDeviceKind::fabric) function.fabrics.emplace_back(name);
       // A DRM device alone is usually the console of the management controller.
-      if ((type == "1" || type == "5") && !name.starts_with("card") && !name.starts_with("controlD"))
+      if (kind == OsDeviceKind::gpu && !name.starts_with("card") && !name.starts_with("controlD"))
         function.has_gpu = true;
       for (const auto& [key, value] : device.infos) {
         if (key == "SysImageGUID" && function.image_guid.empty() && !is_all_zero(value)) function.image_guid = value;
@@ -273,6 +300,7 @@ class Reader {
   const std::string& source_;
   std::string what_;
   std::vector<XmlElement> elements_;
+  std::uint64_t version_ = 1;  ///< of the format
   std::vector<Object> objects_;
   std::map<std::uint64_t, unsigned> by_gp_index_;  ///< os_index of NUMA nodes
   CpuSet complete_;                                ///< with CPUs that are offline or hidden

@@ -1,4 +1,4 @@
-// Machines as hwloc writes them down: `lstopo FILE.xml`, format versions 1 and 2. Pure.
+// Machines as hwloc writes them down: `lstopo FILE.xml`, format versions 1 to 3. Pure.
 #pragma once
 
 #include <cstddef>

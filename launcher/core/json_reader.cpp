@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <set>
 
-#include "launcher/core/xml_text.hpp"
+#include "launcher/core/text_position.hpp"
 
 namespace berth {
 namespace {

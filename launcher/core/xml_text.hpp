@@ -1,8 +1,7 @@
-// A look at XML text before a library reads it: is it well-formed, and what are its elements.
+// XML as a list of elements. Pure; expat reads it.
 #pragma once
 
 #include <cstddef>
-#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -11,23 +10,21 @@
 namespace berth {
 
 struct XmlElement {
-  std::string_view name;
-  std::vector<std::pair<std::string_view, std::string_view>> attributes;  ///< values as written, entities and all
-  std::size_t begin = 0;                                                  ///< offset of '<' of its (start) tag
-  std::size_t end = 0;                                                    ///< offset behind '>' of that tag
-  std::size_t depth = 0;                                                  ///< 0: the root element
-  bool is_empty = false;                                                  ///< written <NAME/>
+  std::string name;
+  std::vector<std::pair<std::string, std::string>> attributes;  ///< in the order of the text
+  std::string text;       ///< what stands between its start tag and its first child or its end
+  std::size_t begin = 0;  ///< offset of '<' of its start tag
+  std::size_t end = 0;    ///< offset behind '>' of its end tag
+  std::size_t depth = 0;  ///< 0: the root element
 
   [[nodiscard]] std::string_view attribute(std::string_view key) const;  ///< empty if there is none
 };
 
-/// "LINE:COLUMN" of a byte of `text`, both from 1.
-std::string position_in(std::string_view text, std::size_t offset);
-
-/// Every element of `text` in document order. Knows elements, attributes, text, comments, a DOCTYPE without
-/// declarations of its own, and nothing else: entities cannot grow, and nothing outside is read.
-/// Throws Error{host} (`what`, "FILE:LINE:COLUMN: …") if tags do not match, for a syntax it does not know, for text of
-/// more than 64 MiB, and for elements nested more than 256 levels deep, which recursive readers would not survive.
+/// Every element of `text`, which is UTF-8 whatever it says itself, in document order. A DOCTYPE may name a file, which
+/// is not read, but declare nothing: so entities cannot grow.
+/// Throws Error{host} (`what`, "FILE:LINE:COLUMN: …") for what is not well-formed, for text of more than 64 MiB or with
+/// more than a million elements, and for elements nested more than 256 levels deep, which recursive readers would not
+/// survive.
 std::vector<XmlElement> parse_xml(std::string_view text, const std::string& source, const std::string& what);
 
 /// The hwloc XML `text` without the notes that planning does not read and that may tell more than a machine's shape:

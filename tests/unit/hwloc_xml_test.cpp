@@ -137,9 +137,40 @@ TEST_CASE("Paths between GPUs and NICs are those of NCCL", "[topology]") {
   CHECK(path(1, 1) == "PIX");
 }
 
+TEST_CASE("hwloc 3 writes kinds of OS devices as bits, and notes beside the machine", "[topology]") {
+  std::string text = replaced("version=\"2.0\"", "version=\"3.0\"");
+  const auto replace = [&](std::string_view what, std::string_view with) {
+    for (std::size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + with.size()))
+      text.replace(at, what.size(), with);
+  };
+  replace("osdev_type=\"2\"", "osdev_type=\"16\"");
+  replace("osdev_type=\"3\"", "osdev_type=\"48\"");
+  replace(" a1\"", " a1 00\"");
+  replace("gp_index=\"10\"", "gp_index=\"10\" id=\"obj10\"");
+  replace("</topology>",
+          "<info name=\"Backend\" value=\"Linux\"/><cpukind cpuset=\"0xf\" forced_efficiency=\"0\"/></topology>");
+  const HwlocMachine known = parse_hwloc_xml(kNode, "n.xml");
+  const HwlocMachine machine = parse_hwloc_xml(text, "n.xml");
+  CHECK(machine.topology == known.topology);
+  REQUIRE(machine.functions.size() == known.functions.size());
+  for (std::size_t number = 0; number < known.functions.size(); ++number) {
+    CHECK(machine.functions[number].networks == known.functions[number].networks);
+    CHECK(machine.functions[number].fabrics == known.functions[number].fabrics);
+    CHECK(machine.functions[number].has_gpu == known.functions[number].has_gpu);
+  }
+  // Bull's BXI is a network by its bits, and a fabric by its subtype; co-processors may be GPUs as well.
+  replace("name=\"mlx5_1\" osdev_type=\"48\"", "name=\"bxi0\" subtype=\"BXI\" osdev_type=\"16\"");
+  replace("name=\"mlx5_2\" osdev_type=\"48\"", "name=\"cuda0\" osdev_type=\"12\"");
+  const HwlocMachine other = parse_hwloc_xml(text, "n.xml");
+  CHECK(other.functions[2].fabrics == Texts{"bxi0"});
+  CHECK(other.functions[3].has_gpu);
+}
+
 TEST_CASE("A topology that makes no sense is refused with its place", "[topology]") {
   CHECK_THAT(refusal("<html/>"), ContainsSubstring("n.xml:1:1: <html> is no topology"));
-  CHECK_THAT(refusal(replaced("version=\"2.0\"", "version=\"3.0\"")), ContainsSubstring("hwloc 3"));
+  CHECK_THAT(refusal(replaced("version=\"2.0\"", "version=\"4.0\"")), ContainsSubstring("n.xml:3:1: hwloc 4"));
+  CHECK_THAT(refusal(replaced("version=\"2.0\"", "version=\"new\"")), ContainsSubstring("'new' is not a number"));
+  CHECK_THAT(refusal(replaced("osdev_type=\"3\"", "osdev_type=\"ib\"")), ContainsSubstring("'ib' is not a number"));
   CHECK_THAT(refusal(std::string(kNode.substr(0, 700))), ContainsSubstring("n.xml:"));
   CHECK_THAT(refusal(replaced("cpuset=\"0x0000000f\"", "cpuset=\"0x0\"")),
              ContainsSubstring("n.xml:4:3: the machine has no CPUs"));
