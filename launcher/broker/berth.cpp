@@ -8,6 +8,7 @@
 #include "launcher/broker/berth_device.hpp"
 #include "launcher/broker/berth_release.hpp"
 #include "launcher/broker/device_moves.hpp"
+#include "launcher/broker/irq_steering.hpp"
 #include "launcher/broker/parallel.hpp"
 #include "launcher/broker/rdma_moves.hpp"
 #include "launcher/system/namespaces.hpp"
@@ -161,6 +162,7 @@ std::vector<HeldBerth> park(const Journal& journal, std::vector<Claim> claims) {
   for (Claim& claim : claims) {
     HeldBerth& berth = berths.emplace_back(take_over(journal, std::move(claim.lock), claim.spec.id));
     if (auto netns = open_if_as_wanted(journal, berth.record, claim.spec)) berth.netns = std::move(*netns);
+    restore_irqs(berth.record);  // of a dead lease
     specs.push_back(std::move(claim.spec));
   }
   part_joined(journal, berths);

@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "launcher/broker/device_moves.hpp"
+#include "launcher/broker/irq_steering.hpp"
 #include "launcher/broker/rdma_device.hpp"
 #include "launcher/system/link_flags.hpp"
 #include "launcher/system/namespaces.hpp"
@@ -131,6 +132,7 @@ std::string take_down(const Journal& journal, LeaseRecord& record) {
   if (is_unreadable(record))
     throw Error(ErrorCode::host, fmt::format("cannot bring {} home", record.berth.id), record.reason,
                 "bring it home by hand, then remove its record from the lease directory");
+  restore_irqs(record);
   record.phase = Phase::unparking;
   record.reason.clear();
   journal.write(record);

@@ -7,6 +7,7 @@
 
 #include "launcher/broker/berth_device.hpp"
 #include "launcher/broker/device_moves.hpp"
+#include "launcher/broker/irq_steering.hpp"
 #include "launcher/broker/parallel.hpp"
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/polling.hpp"
@@ -23,6 +24,7 @@ constexpr std::chrono::milliseconds kSocketPatience{250};
 std::string settle_one(const Journal& journal, HeldBerth& berth, bool clean, const std::vector<int>& survivors) {
   LeaseRecord& record = berth.record;
   const BerthSpec spec = record.berth;
+  restore_irqs(record);
   try {
     if (!survivors.empty()) {
       quarantine(journal, record,

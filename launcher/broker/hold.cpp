@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "launcher/broker/berth.hpp"
+#include "launcher/broker/irq_steering.hpp"
 #include "launcher/broker/node_inventory.hpp"
 #include "launcher/broker/node_topology.hpp"
 #include "launcher/broker/protocol.hpp"
@@ -76,7 +77,8 @@ class Hold {
     input.ranks = {{0, record_.cpus}};
     std::optional<Lock> node = journal_.lock_node();
     input.inventory.held = journal_.held_devices(true);
-    BerthSpec spec = make_plan(input).berths.front();
+    const NodePlan plan = make_plan(input);
+    BerthSpec spec = plan.berths.front();
     if (spec.kind == PoolKind::host)
       throw Error(ErrorCode::usage, cannot_give(record_),
                   fmt::format("pool \"{}\" shares RDMA devices in the host's network, and has none to move", spec.pool),
@@ -90,6 +92,8 @@ class Hold {
     Claim mine = std::move(claim(journal_, {spec}, &owner).front());
     node.reset();
     berth_ = place(journal_, std::move(mine), netns_, owner);
+    if (policy.irqs == IrqSteering::near)
+      steer_irqs(journal_, berth_->record, input.inventory.topology, plan.ranks.front().cpus);
     HoldGrant grant{spec.id, std::nullopt};
     if (spec.rdma.mode == RdmaMode::off) return grant;
     grant.rdma = make_rdma_grant(berth_->record, berth_->netns);

@@ -71,6 +71,13 @@ struct OriginalState {
   bool operator==(const OriginalState&) const = default;
 };
 
+/// Which CPUs served an interrupt before Berth led it elsewhere.
+struct IrqAffinity {
+  unsigned irq = 0;
+  CpuSet cpus;
+  bool operator==(const IrqAffinity&) const = default;
+};
+
 struct LeaseRecord {
   BerthSpec berth;
   std::string boot_id;
@@ -79,6 +86,7 @@ struct LeaseRecord {
   bool foreign_netns = false;     ///< it is a container's: nobody in it is killed, and at release the device goes home
   OriginalState original;
   std::vector<std::string> joined = {};   ///< devices that have moved, or are about to move, into this one's netns, too
+  std::vector<IrqAffinity> irqs = {};     ///< steered ones; only of PCI functions, and only while they are leased
   std::optional<LeaseOwner> owner;        ///< with Phase::leased and releasing; always with a foreign netns
   std::optional<std::uint32_t> last_uid;  ///< of the last owner; nullopt: nobody had the berth since it was built
   std::string reason;                     ///< with Phase::quarantined

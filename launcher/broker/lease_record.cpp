@@ -165,6 +165,21 @@ OriginalState parse_original(const json& object) {
   return original;
 }
 
+json make_irqs(const std::vector<IrqAffinity>& irqs) {
+  json list = json::array();
+  for (const auto& [irq, cpus] : irqs) list.push_back({{"irq", irq}, {"cpus", to_string(cpus)}});
+  return list;
+}
+
+std::vector<IrqAffinity> parse_irqs(const json& list) {
+  std::vector<IrqAffinity> irqs;
+  for (const json& object : list) {
+    const auto text = object.at("cpus").get<std::string>();
+    irqs.push_back({object.at("irq").get<unsigned>(), require(parse_cpu_list(text), "list of CPUs", text)});
+  }
+  return irqs;
+}
+
 json make_owner(const LeaseOwner& owner) {
   json object = {{"job", owner.job},
                  {"step", owner.step},
@@ -243,6 +258,7 @@ std::string to_json_text(const LeaseRecord& record) {
   if (record.foreign_netns) object["foreign_netns"] = true;
   if (record.original != OriginalState{}) object["original"] = make_original(record.original);
   if (!record.joined.empty()) object["joined"] = record.joined;
+  if (!record.irqs.empty()) object["irqs"] = make_irqs(record.irqs);
   if (record.owner) object["owner"] = make_owner(*record.owner);
   if (record.last_uid) object["last_uid"] = *record.last_uid;
   if (!record.reason.empty()) object["reason"] = record.reason;
@@ -265,6 +281,7 @@ LeaseRecord parse_lease_record(const std::string& text) {
     if (object.contains("foreign_netns")) object["foreign_netns"].get_to(record.foreign_netns);
     if (object.contains("original")) record.original = parse_original(object["original"]);
     if (object.contains("joined")) object["joined"].get_to(record.joined);
+    if (object.contains("irqs")) record.irqs = parse_irqs(object["irqs"]);
     if (object.contains("owner")) record.owner = parse_owner(object["owner"]);
     if (object.contains("last_uid")) record.last_uid = object["last_uid"].get<std::uint32_t>();
     if (object.contains("reason")) object["reason"].get_to(record.reason);

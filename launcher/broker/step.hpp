@@ -48,6 +48,7 @@ class Step {
   struct TakenBerth {
     std::optional<HeldBerth> held;  // empty: released
     std::optional<RdmaGrant> rdma;
+    std::string irqs;             // which were steered where
     bool sockets_closed = false;  // by the relay
   };
   enum class Source : std::uint64_t {

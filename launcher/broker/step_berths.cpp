@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "launcher/broker/irq_steering.hpp"
 #include "launcher/broker/rdma_device.hpp"
 #include "launcher/broker/step.hpp"
 #include "launcher/core/environment.hpp"
@@ -76,13 +77,20 @@ LeaseOwner Step::make_owner() const {
 void Step::take(const NodePlan& plan, std::vector<Claim> claims) {
   std::vector<HeldBerth> held = park(journal_, std::move(claims));
   std::vector<std::optional<RdmaGrant>> rdma(held.size());
+  std::vector<std::string> irqs(held.size());
   try {
     std::vector<LeaseOwner> owners(held.size(), make_owner());
+    std::vector<CpuSet> cpus(held.size());
     for (const RankPlan& rank : plan.ranks)
-      for (std::size_t i = 0; i < held.size(); ++i)
-        if (std::ranges::count(berths_of(plan, rank), i) > 0) owners[i].ranks.push_back(rank.rank);
+      for (std::size_t i = 0; i < held.size(); ++i) {
+        if (std::ranges::count(berths_of(plan, rank), i) == 0) continue;
+        owners[i].ranks.push_back(rank.rank);
+        cpus[i] |= rank.cpus;
+      }
     lease(journal_, held, owners);
     for (std::size_t i = 0; i < held.size(); ++i) {
+      if (policy_.irqs == IrqSteering::near)
+        irqs[i] = steer_irqs(journal_, held[i].record, inventory_.topology, cpus[i]);
       if (held[i].record.berth.rdma.mode != RdmaMode::off) rdma[i] = make_rdma_grant(held[i].record, held[i].netns);
     }
   } catch (...) {
@@ -91,7 +99,7 @@ void Step::take(const NodePlan& plan, std::vector<Claim> claims) {
   }
   for (std::size_t i = 0; i < held.size(); ++i) {
     const bool in_host_network = !held[i].netns;  // where no listener is needed
-    berths_.push_back({std::move(held[i]), std::move(rdma[i]), in_host_network});
+    berths_.push_back({std::move(held[i]), std::move(rdma[i]), std::move(irqs[i]), in_host_network});
   }
   for (Rank& rank : ranks_) rank.berth = plan.ranks[rank.planned].berth;
   plan_ = plan;
@@ -209,6 +217,7 @@ Grant Step::make_grant(const Rank& rank) const {
     for (const IpPrefix& address : berth.addresses) addresses.push_back(to_string(address));
     devices += fmt::format("{}device {} as {} ({})", devices.empty() ? "" : ", ", berth.id,
                            grant.has_netns ? berth.interface : "the host's network", fmt::join(addresses, ", "));
+    if (!berths_[position].irqs.empty()) devices += fmt::format(", {}", berths_[position].irqs);
     const auto& rdma = berths_[position].rdma;
     if (!rdma) continue;
     grant.rdma.push_back(*rdma);

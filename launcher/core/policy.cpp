@@ -59,6 +59,8 @@ std::string_view to_string(PoolKind kind) {
   return "macvlan";
 }
 
+std::string_view to_string(IrqSteering steering) { return steering == IrqSteering::near ? "near" : "off"; }
+
 std::string_view to_string(RdmaMode mode) {
   switch (mode) {
     case RdmaMode::off:

@@ -27,9 +27,12 @@ enum class RdmaMode {
   exclusive,  ///< the device moves into the rank's netns (sriov only; the system's mode must be exclusive)
   shared,     ///< it stays where it is; which GIDs a rank can use depends on its netns (system mode shared)
 };
+/// Where the interrupts of a leased PCI function are served: where they were, or on the CPUs of its ranks.
+enum class IrqSteering { off, near };
 std::string_view to_string(PoolKind kind);
 std::string_view to_string(Park park);
 std::string_view to_string(RdmaMode mode);
+std::string_view to_string(IrqSteering steering);
 
 /// What a rank of a pool gets of an RDMA device. All but `mode` say nothing while that is off.
 struct RdmaSettings {
@@ -123,6 +126,7 @@ struct Policy {
   MountPolicy mounts;
   std::vector<EnvironmentChange> environment;
   Pin pin = Pin::cpus;
+  IrqSteering irqs = IrqSteering::off;
   bool run_outside_jobs = false;         ///< whether `berth run` gives devices to who has no Slurm job on the node
   std::optional<std::uint64_t> memlock;  ///< bytes; UINT64_MAX: unlimited; empty: leave as it is
   OnloadPolicy onload;

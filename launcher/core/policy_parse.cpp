@@ -206,8 +206,10 @@ Policy parse_policy(std::string_view text, const std::string& source) {
   if (const auto environment = root.section("environment", {"set", "prepend", "append", "unset"})) {
     policy.environment = parse_environment(*environment);
   }
-  if (const auto pinning = root.section("pinning", {"default"}))
+  if (const auto pinning = root.section("pinning", {"default", "irqs"})) {
     policy.pin = pinning->choice("default", {Pin::cpus, Pin::cpus_and_memory, Pin::off}).value_or(policy.pin);
+    policy.irqs = pinning->choice("irqs", {IrqSteering::off, IrqSteering::near}).value_or(policy.irqs);
+  }
   if (const auto limits = root.section("limits", {"memlock"}); limits && limits->has("memlock")) {
     policy.memlock = parse_memlock(*limits);
   }

@@ -42,6 +42,7 @@ LeaseRecord full_record(const Journal& journal) {
                   .vf = {.vlan = VfVlan{7, 3, VlanProtocol::dot1ad}, .trust = false}};
   record.boot_id = journal.boot_id();
   record.phase = Phase::leased;
+  record.irqs = {{35, CpuSet::range(0, 3)}, {36, CpuSet::range(2, 2)}};
   record.netns_inode = 4026532999;
   record.original = {"eth5v1",
                      {2, 3, 4, 5, 6, 7},

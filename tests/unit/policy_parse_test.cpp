@@ -72,6 +72,7 @@ append = { PATH = "${HOME}/bin" }
 unset = ["LD_PRELOAD"]
 [pinning]
 default = "cpus+mem"
+irqs = "near"
 [limits]
 memlock = "8GiB"
 )");
@@ -116,6 +117,7 @@ memlock = "8GiB"
                                                              {Action::prepend, "PATH", "/opt/bin"},
                                                              {Action::append, "PATH", "${HOME}/bin"}});
   CHECK(policy.pin == Pin::cpus_and_memory);
+  CHECK(policy.irqs == IrqSteering::near);
   CHECK(policy.memlock == std::uint64_t{8} << 30);
 }
 
@@ -124,6 +126,7 @@ TEST_CASE("Defaults of the policy", "[policy_parse]") {
   expected.source = "p.toml";
   CHECK(parse(kHeader) == expected);
   CHECK(expected.pin == Pin::cpus);
+  CHECK(expected.irqs == IrqSteering::off);
   CHECK(expected.mounts.home);
   CHECK(expected.images.kernel_mount == KernelMount::trusted);
   const Pool pool = parse(kPool).pools.at(0);
@@ -265,6 +268,7 @@ TEST_CASE("Refusals name the place, the mistake and the remedy", "[policy_parse]
        "4:12: [environment]: 'A' is in 'unset' as well"},
       {kHeader + "[environment]\nset = [\"A\"]\n", "'set' must be a table"},
       {kHeader + "[pinning]\ndefault = \"core\"\n", "default = \"core\" is none of cpus, cpus+mem, off"},
+      {kHeader + "[pinning]\nirqs = \"local\"\n", "irqs = \"local\" is none of off, near"},
       {kHeader + "[limits]\nmemlock = \"8GB\"\n", "3:11: [limits]: memlock = \"8GB\" is not an amount of memory"},
       {kHeader + "[limits]\nmemlock = \"GiB\"\n", "is not an amount of memory"},
       {kHeader + "[limits]\nmemlock = \"-1GiB\"\n", "is not an amount of memory"},
