@@ -1,6 +1,6 @@
-// What only slurmctld knows about a job: the account that it is charged to, and which generic resources it has on this
-// node. slurmstepd does not tell its plugins, and the job's environment is the user's to forge. Asked only where the
-// policy wants to know, because every node of the step asks.
+// What only slurmctld knows about a job: the account that it is charged to, and which generic resources and CPUs it has
+// on this node. slurmstepd does not tell its plugins, and the job's environment is the user's to forge. Asked only
+// where the policy wants to know, because every node of the step asks.
 #pragma once
 
 #include <cstdint>
@@ -14,12 +14,18 @@ namespace berth {
 struct SlurmJob {
   std::string account;  ///< may be empty
   std::vector<GresGrant> gres;
+  CpuSet cpus;                    ///< as Slurm numbers them, see choose_linux_cpus(); empty: none on this node
+  unsigned threads_per_core = 0;  ///< that Slurm counts; 0: it does not know the node
 };
 
-/// Runs berth-slurm-job, which lies beside this program and is linked to Slurm's library: what it answers has fields,
+/// Runs `program`, which is berth-slurm-job and linked to Slurm's library: what it answers has fields,
 /// where a user's job name could forge those of `scontrol show job`. `node` is Slurm's name of the node, `slurm_conf`
 /// the path of slurm.conf, "" for Slurm's default. Throws Error{host} if it does not answer in ten seconds.
-SlurmJob read_slurm_job(std::uint32_t job, const std::string& node, const std::string& slurm_conf);
+SlurmJob read_slurm_job(const std::string& program, std::uint32_t job, const std::string& node,
+                        const std::string& slurm_conf);
+
+/// The path of berth-slurm-job, if it lies beside this program.
+std::string slurm_job_program();
 
 /// The answer of berth-slurm-job. Throws Error{host}.
 SlurmJob parse_slurm_job(const std::string& text);

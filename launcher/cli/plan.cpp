@@ -1,11 +1,14 @@
 #include "launcher/core/plan.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "launcher/broker/onload.hpp"
+#include "launcher/broker/slurm_job.hpp"
 #include "launcher/cli/node.hpp"
 #include "launcher/cli/plan_file.hpp"
 #include "launcher/cli/table.hpp"
@@ -13,6 +16,7 @@
 #include "launcher/core/error.hpp"
 #include "launcher/core/plan_json.hpp"
 #include "launcher/core/plan_svg.hpp"
+#include "launcher/core/slurm_cpus.hpp"
 #include "launcher/system/topology.hpp"
 
 namespace berth {
@@ -65,6 +69,29 @@ std::vector<LocalRank> make_ranks(const PlanOptions& options, const CpuSet& own)
   return ranks;
 }
 
+/// What Slurm says of --slurm-job, where the command line does not say it itself.
+void ask_slurm(const PlanOptions& options, PlanInput& input, CpuSet& cpus) {
+  if (options.job == 0 || !options.cpu_masks.empty()) return;
+  std::string program = slurm_job_program();
+  if (access(program.c_str(), X_OK) != 0) program = BERTH_LIBEXECDIR "/berth-slurm-job";
+  const char* slurm_conf = std::getenv("SLURM_CONF");
+  const SlurmJob job = [&] {
+    try {
+      return read_slurm_job(program, options.job, input.inventory.host, slurm_conf == nullptr ? "" : slurm_conf);
+    } catch (Error& error) {
+      error.fix = "give the CPUs of its ranks by --cpu-mask (and --gres); then Slurm is not asked";
+      throw;
+    }
+  }();
+  if (job.cpus.empty())
+    throw Error(ErrorCode::usage, fmt::format("cannot plan for job {}", options.job),
+                fmt::format("Slurm gives it no CPU on {}", input.inventory.host),
+                "name the node of a job that runs there: --node-name, or --node FILE");
+  cpus = choose_linux_cpus(input.inventory.topology, job.cpus, job.threads_per_core);
+  input.caller.account = job.account;
+  if (options.gres.empty()) input.gres = job.gres;
+}
+
 enum class Rejections { none, not_free, all };
 
 void print_plan(const NodePlan& plan, Rejections shown) {
@@ -99,7 +126,7 @@ void print_plan(const NodePlan& plan, Rejections shown) {
 void show_plan(PlanOptions plan_options, const GlobalOptions& options) {
   if (plan_options.file.is_given()) {
     return show_file_plan(plan_options.file, plan_options.ranks, parse_masks(plan_options.cpu_masks),
-                          plan_options.reasons, options.json);
+                          plan_options.reasons, plan_options.svg_path, options.json);
   }
   Request& request = plan_options.request;
   if (!plan_options.image.empty()) {
@@ -118,10 +145,11 @@ void show_plan(PlanOptions plan_options, const GlobalOptions& options) {
   PlanInput input;
   input.request = request;
   input.policy = require_policy(node, plan_options.node_path);
-  input.ranks = make_ranks(plan_options, node.cpus);
   input.inventory = std::move(node.inventory);
   input.caller = std::move(node.caller);
   input.job = plan_options.job;
+  ask_slurm(plan_options, input, node.cpus);
+  input.ranks = make_ranks(plan_options, node.cpus);
   if (!plan_options.gres.empty()) input.gres = parse_gres(plan_options.gres);
   if (request.onload && plan_options.node_path.empty())
     read_onload(input.policy, *request.onload, request.image != kNoImage);
@@ -164,13 +192,15 @@ void add_plan_verb(CLI::App& app, GlobalOptions& options) {
           "what Slurm gave the job here, as `scontrol --details show job` prints it: \"vf:2(IDX:0-1)\" (default: "
           "no job)")
       ->type_name("TEXT");
-  CLI::Option* svg = verb->add_option("--svg", plan->svg_path,
-                                      "draw the node and the plan to this file (-: standard output, nothing else)")
-                         ->type_name("FILE");
+  verb->add_option("--svg", plan->svg_path,
+                   "draw the node and the plan to this file (-: standard output, nothing else)")
+      ->type_name("FILE");
   add_plan_file_options(*verb, plan->file);
   add_reason_options(*verb, plan->reasons);
-  for (const char* other : {"--xml", "--problem"}) svg->excludes(verb->get_option(other));
-  verb->add_option("--slurm-job", plan->job, "plan a step of this job: what its other steps hold counts as its own")
+  verb->add_option(
+          "--slurm-job", plan->job,
+          "plan a step of this job: on the CPUs and with the generic resources that Slurm gave it here (unless "
+          "--cpu-mask says which); what its other steps hold counts as its own")
       ->type_name("ID");
   add_request_options(
       *verb, [plan](const std::string& name, const std::string& value) { apply_option(plan->request, name, value); });
@@ -179,6 +209,7 @@ void add_plan_verb(CLI::App& app, GlobalOptions& options) {
       "  berth plan -n 8 app.sqsh                    eight ranks that Slurm does not bind\n"
       "  berth plan --cpu-mask='0-3;4-7' -v          two bound ranks, and why other devices were not taken\n"
       "  berth plan -n 8 --pool=slow --share --json  for scripts\n"
+      "  berth plan -n 2 --slurm-job 4711            two ranks on the CPUs that job 4711 has on this node\n"
       "  berth plan -n 8 --node n1.json              on the node that `berth capture n1.json` saw\n"
       "  berth plan -n 8 --xml n1.xml --vfs 16       on a machine that `lstopo n1.xml` described\n"
       "  berth plan --problem p.json --json          the best answer to a placement problem\n"

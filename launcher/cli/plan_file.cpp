@@ -3,10 +3,13 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include <filesystem>
+
 #include "launcher/cli/options.hpp"
 #include "launcher/cli/table.hpp"
 #include "launcher/core/error.hpp"
 #include "launcher/core/placement_problem.hpp"
+#include "launcher/core/problem_svg.hpp"
 #include "launcher/system/fd.hpp"
 
 namespace berth {
@@ -18,18 +21,26 @@ HwlocMachine read_machine(const std::string& path) {
   return parse_hwloc_xml(read_file(AT_FDCWD, path, kLargestFile), path);
 }
 
-NamedProblem read_problem(const PlanFileOptions& options) {
+struct MachineProblem {
+  HwlocMachine machine;
+  NamedProblem named;
+};
+
+MachineProblem read_problem(const PlanFileOptions& options) {
   const auto document =
       parse_problem_file(read_file(AT_FDCWD, options.problem_path, kLargestFile), options.problem_path);
   const std::string xml =
       options.xml_path.empty() ? problem_topology(document, options.problem_path) : options.xml_path;
-  return parse_problem(document, options.problem_path, read_machine(xml));
+  HwlocMachine machine = read_machine(xml);
+  NamedProblem named = parse_problem(document, options.problem_path, machine);
+  return {std::move(machine), std::move(named)};
 }
 
-NamedProblem make_problem(const PlanFileOptions& options, std::optional<unsigned> ranks,
-                          const std::vector<CpuSet>& masks) {
+MachineProblem make_problem(const PlanFileOptions& options, std::optional<unsigned> ranks,
+                            const std::vector<CpuSet>& masks) {
   const std::size_t count = ranks.value_or(static_cast<unsigned>(std::max<std::size_t>(masks.size(), 1)));
-  NamedProblem named = make_problem(read_machine(options.xml_path), NetworkKind::automatic, options.vfs, count);
+  HwlocMachine machine = read_machine(options.xml_path);
+  NamedProblem named = make_problem(machine, NetworkKind::automatic, options.vfs, count);
   if (masks.size() > 1 && masks.size() != count) {
     throw Error(ErrorCode::usage, fmt::format("cannot plan {} ranks", count),
                 fmt::format("--cpu-mask gives {} lists of CPUs", masks.size()), "give one list, or one per rank");
@@ -41,7 +52,7 @@ NamedProblem make_problem(const PlanFileOptions& options, std::optional<unsigned
       throw Error(ErrorCode::usage, fmt::format("cannot give rank {} a CPU", rank),
                   fmt::format("'{}' has CPUs {}", options.xml_path, to_string(named.problem.topology.cpus)));
   }
-  return named;
+  return {std::move(machine), std::move(named)};
 }
 
 void print_placement(const NamedProblem& named, const Placement& placement) {
@@ -72,13 +83,13 @@ void add_plan_file_options(CLI::App& verb, PlanFileOptions& options) {
 }
 
 void show_file_plan(const PlanFileOptions& options, std::optional<unsigned> ranks, const std::vector<CpuSet>& masks,
-                    const ReasonOptions& reasons, bool json) {
+                    const ReasonOptions& reasons, const std::string& svg_path, bool json) {
   const bool has_problem = !options.problem_path.empty();
   if (has_problem && (ranks || !masks.empty() || options.vfs > 0)) {
     throw Error(ErrorCode::usage, "cannot change the problem", "a problem names its ranks, masks and devices itself",
                 "leave --ntasks, --cpu-mask and --vfs away, or use --xml");
   }
-  NamedProblem named = has_problem ? read_problem(options) : make_problem(options, ranks, masks);
+  auto [machine, named] = has_problem ? read_problem(options) : make_problem(options, ranks, masks);
   if (const auto order = parse_placement_order(options.order)) named.problem.order = *order;
   if (const auto shortage = parse_shortage(options.shortage)) named.problem.shortage = *shortage;
   if (!has_problem && named.devices.empty()) {
@@ -91,6 +102,12 @@ void show_file_plan(const PlanFileOptions& options, std::optional<unsigned> rank
                 fmt::format("'{}' has {}", has_problem ? options.problem_path : options.xml_path, named.devices.size()),
                 "make more with --vfs, or say --shortage=share or --shortage=some");
   }
+  if (!svg_path.empty())
+    write_output(
+        svg_path,
+        make_problem_svg(machine, named, *placement,
+                         std::filesystem::path(has_problem ? options.problem_path : options.xml_path).filename()));
+  if (svg_path == "-") return;
   if (json) {
     nlohmann::json answer = to_json_value(named, *placement);
     add_reasons(reasons, named.problem, named.devices, *placement, answer);

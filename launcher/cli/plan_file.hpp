@@ -23,8 +23,9 @@ struct PlanFileOptions {
 
 void add_plan_file_options(CLI::App& verb, PlanFileOptions& options);
 
-/// Prints the plan. `masks`: one per rank, one for all of `ranks`, or none: what the topology allows. Throws Error.
+/// Prints the plan, and draws it to `svg_path` if that is not empty ("-": to standard output, and nothing else).
+/// `masks`: one per rank, one for all of `ranks`, or none: what the topology allows. Throws Error.
 void show_file_plan(const PlanFileOptions& options, std::optional<unsigned> ranks, const std::vector<CpuSet>& masks,
-                    const ReasonOptions& reasons, bool json);
+                    const ReasonOptions& reasons, const std::string& svg_path, bool json);
 
 }  // namespace berth

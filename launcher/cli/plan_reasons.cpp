@@ -24,8 +24,11 @@ void print_alternatives(const PlacementProblem& problem, const std::vector<std::
   const auto alternatives = find_alternatives(problem, placement);
   for (std::size_t rank = 0; rank < alternatives.size(); ++rank) {
     for (const Alternative& other : alternatives[rank]) {
-      const std::string swap =
-          other.swap_with ? fmt::format(", changing places with local rank {}", *other.swap_with) : "";
+      const std::string swap = other.swap_with ? fmt::format(", changing places with local rank {}", *other.swap_with)
+                               : other.moves.empty() ? ""
+                               : other.moves.size() == 1
+                                   ? fmt::format(", local rank {} moving", other.moves.front().rank)
+                                   : fmt::format(", {} other ranks moving", other.moves.size());
       table.add({std::to_string(rank), devices[other.instead_of], devices[other.device],
                  problem.devices[other.device].port, to_string(other) + swap});
     }

@@ -42,23 +42,6 @@ std::string explain_nearness(const Topology& topology, const PlacementCosts& cos
   return fmt::format("{}: device on {}, CPUs on {}", same_package ? "same package" : "remote", place, own);
 }
 
-/// Room of each device; nullopt if there is not enough and the policy does not allow that.
-std::optional<std::vector<std::size_t>> choose_capacities(const PlacementProblem& problem) {
-  const std::size_t wanted = problem.ranks.size() * problem.devices_per_rank;
-  const bool may_share = problem.devices_per_rank == 1;
-  std::vector<std::size_t> capacities;
-  std::size_t room = 0;
-  for (const PlacementDevice& device : problem.devices) {
-    capacities.push_back(may_share ? device.capacity : std::min<std::size_t>(device.capacity, 1));
-    room += std::min(capacities.back(), wanted);
-  }
-  if (room >= wanted || problem.shortage == Shortage::some) return capacities;
-  if (problem.shortage == Shortage::fail || !may_share || capacities.empty()) return std::nullopt;
-  const std::size_t even = (wanted + capacities.size() - 1) / capacities.size();
-  for (std::size_t& capacity : capacities) capacity = std::max(capacity, even);
-  return capacities;
-}
-
 /// How many ranks of each pool of CPUs go to which of its NUMA domains: evenly by cores first, then so that devices
 /// fit.
 std::vector<std::vector<std::size_t>> choose_pool_loads(const PlacementProblem& problem,

@@ -40,6 +40,22 @@ std::vector<T> in_order(PlacementOrder order, std::vector<T> near, std::vector<T
 
 }  // namespace
 
+std::optional<std::vector<std::size_t>> choose_capacities(const PlacementProblem& problem) {
+  const std::size_t wanted = problem.ranks.size() * problem.devices_per_rank;
+  const bool may_share = problem.devices_per_rank == 1;
+  std::vector<std::size_t> capacities;
+  std::size_t room = 0;
+  for (const PlacementDevice& device : problem.devices) {
+    capacities.push_back(may_share ? device.capacity : std::min<std::size_t>(device.capacity, 1));
+    room += std::min(capacities.back(), wanted);
+  }
+  if (room >= wanted || problem.shortage == Shortage::some) return capacities;
+  if (problem.shortage == Shortage::fail || !may_share || capacities.empty()) return std::nullopt;
+  const std::size_t even = (wanted + capacities.size() - 1) / capacities.size();
+  for (std::size_t& capacity : capacities) capacity = std::max(capacity, even);
+  return capacities;
+}
+
 PlacementCosts::PlacementCosts(const PlacementProblem& problem) : problem_(problem), locality_(problem.topology) {
   std::vector<const CpuSet*> known;
   for (const PlacementDevice& device : problem.devices) {

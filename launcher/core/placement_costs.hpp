@@ -12,6 +12,9 @@
 
 namespace berth {
 
+/// Room of each device; nullopt if there is not enough and the policy does not allow that.
+std::optional<std::vector<std::size_t>> choose_capacities(const PlacementProblem& problem);
+
 /// Collects rows, then makes the assignment problem. `problem` must outlive it.
 class PlacementCosts {
  public:

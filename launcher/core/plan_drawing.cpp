@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "launcher/core/locality.hpp"
 #include "launcher/core/plan_drawing_pci.hpp"
@@ -280,7 +281,10 @@ class Wiring {
 }  // namespace
 
 Drawing make_drawing(const Inventory& inventory, const std::vector<PciFunction>& functions, const NodePlan& plan) {
-  const Topology& topology = inventory.topology;
+  return make_drawing(inventory.topology, make_pci(inventory, functions, plan), plan);
+}
+
+Drawing make_drawing(const Topology& topology, std::vector<DrawnPci> tree, const NodePlan& plan) {
   const std::vector<PackageParts> packages = split_machine(topology);
   Drawing drawing;
   drawing.machine_label = machine_label(topology);
@@ -289,7 +293,7 @@ Drawing make_drawing(const Inventory& inventory, const std::vector<PciFunction>&
   drawing.packages = layout.place(packages, kMargin + kPadding, y);
   drawing.machine = {kMargin, kTitleHeight, layout.width() + 4 * kPadding, y - kTitleHeight};
 
-  drawing.pci = make_pci(inventory, functions, plan);
+  drawing.pci = std::move(tree);
   const auto place_all = [&](int x) {
     int bottom = kTitleHeight;
     for (DrawnPci& pci : drawing.pci) {

@@ -100,6 +100,8 @@ struct Drawing {
   int legend_y = 0;
 };
 
+/// `tree`: what hangs on PCI, without places.
+Drawing make_drawing(const Topology& topology, std::vector<DrawnPci> tree, const NodePlan& plan);
 /// `functions`: what is known of the node's PCI tree, if anything (parse_hwloc_xml()).
 Drawing make_drawing(const Inventory& inventory, const std::vector<PciFunction>& functions, const NodePlan& plan);
 

@@ -40,13 +40,6 @@ std::string numa_text(const std::optional<unsigned>& node) {
   return node ? fmt::format("NUMA node {}", *node) : "NUMA node unknown";
 }
 
-/// "rank 3", "ranks 0-3,8".
-std::string ranks_text(const NodePlan& plan, const std::vector<std::size_t>& ranks) {
-  CpuSet numbers;
-  for (const std::size_t rank : ranks) numbers.add(plan.ranks[rank].rank);
-  return fmt::format("rank{} {}", ranks.size() == 1 ? "" : "s", to_string(numbers));
-}
-
 DrawnDevice make_taken(const NodePlan& plan, std::size_t berth) {
   const BerthSpec& spec = plan.berths[berth];
   DrawnDevice device;
@@ -109,16 +102,9 @@ void add_virtual_functions(DrawnPci& nic, const Inventory& inventory, const Node
   }
 }
 
-struct Leaf {
-  DrawnPci drawn;
-  std::optional<PciAddress> address;
-};
-
-/// NICs and GPUs.
-std::vector<Leaf> make_leaves(const Inventory& inventory, const std::vector<PciFunction>& functions,
-                              const NodePlan& plan) {
+std::vector<PciLeaf> make_nic_leaves(const Inventory& inventory, const NodePlan& plan) {
   const Topology& topology = inventory.topology;
-  std::vector<Leaf> leaves;
+  std::vector<PciLeaf> leaves;
   for (const PhysicalFunction& pf : inventory.physical_functions) {
     const NetDevice* device = find_net_device(inventory, pf.netdev);
     DrawnPci nic;
@@ -138,15 +124,6 @@ std::vector<Leaf> make_leaves(const Inventory& inventory, const std::vector<PciF
     nic.near = device_cpus(topology, device.numa_node, device.local_cpus);
     add_stacked(nic, plan, device.name);
     if (device.pci || !nic.devices.empty()) leaves.push_back({std::move(nic), device.pci});
-  }
-  for (const PciFunction& function : functions) {
-    if (!function.has_gpu) continue;
-    DrawnPci gpu;
-    gpu.kind = DrawnPci::Kind::gpu;
-    gpu.label = "GPU " + function.address;
-    gpu.title = gpu.label;
-    gpu.near = device_cpus(topology, std::nullopt, function.local_cpus);
-    leaves.push_back({std::move(gpu), parse_pci_address(function.address)});
   }
   return leaves;
 }
@@ -201,16 +178,42 @@ void collapse(std::vector<DrawnPci>& nodes) {
 
 }  // namespace
 
-std::vector<DrawnPci> make_pci(const Inventory& inventory, const std::vector<PciFunction>& functions,
-                               const NodePlan& plan) {
+std::string ranks_text(const NodePlan& plan, const std::vector<std::size_t>& ranks) {
+  CpuSet numbers;
+  for (const std::size_t rank : ranks) numbers.add(plan.ranks[rank].rank);
+  return fmt::format("rank{} {}", ranks.size() == 1 ? "" : "s", to_string(numbers));
+}
+
+std::vector<PciLeaf> make_gpu_leaves(const Topology& topology, const std::vector<PciFunction>& functions) {
+  std::vector<PciLeaf> leaves;
+  for (const PciFunction& function : functions) {
+    if (!function.has_gpu) continue;
+    DrawnPci gpu;
+    gpu.kind = DrawnPci::Kind::gpu;
+    gpu.label = "GPU " + function.address;
+    gpu.title = gpu.label;
+    gpu.near = device_cpus(topology, std::nullopt, function.local_cpus);
+    leaves.push_back({std::move(gpu), parse_pci_address(function.address)});
+  }
+  return leaves;
+}
+
+std::vector<DrawnPci> make_pci_tree(std::vector<PciLeaf> leaves, const std::vector<PciFunction>& functions) {
   std::vector<DrawnPci> nodes;
-  for (auto& [leaf, address] : make_leaves(inventory, functions, plan))
+  for (auto& [leaf, address] : leaves)
     insert(nodes, std::move(leaf), address ? path_of(functions, *address) : std::vector<std::string>{}, 0);
   collapse(nodes);
   const auto place_of = [](const DrawnPci& node) { return std::tuple(node.near.empty(), node.near.first()); };
   std::stable_sort(nodes.begin(), nodes.end(),
                    [&](const DrawnPci& a, const DrawnPci& b) { return place_of(a) < place_of(b); });
   return nodes;
+}
+
+std::vector<DrawnPci> make_pci(const Inventory& inventory, const std::vector<PciFunction>& functions,
+                               const NodePlan& plan) {
+  std::vector<PciLeaf> leaves = make_nic_leaves(inventory, plan);
+  for (PciLeaf& gpu : make_gpu_leaves(inventory.topology, functions)) leaves.push_back(std::move(gpu));
+  return make_pci_tree(std::move(leaves), functions);
 }
 
 void place_pci(DrawnPci& pci, int x, int y, int width) {

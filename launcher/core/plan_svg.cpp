@@ -8,7 +8,6 @@
 #include <set>
 
 #include "launcher/core/error.hpp"
-#include "launcher/core/plan_drawing.hpp"
 
 namespace berth {
 namespace {
@@ -265,7 +264,7 @@ std::string count_text(std::size_t count, std::string_view thing) {
   return fmt::format("{} {}{}", count, thing, count == 1 ? "" : "s");
 }
 
-std::string heading(const NodePlan& plan) {
+std::string make_heading(const NodePlan& plan) {
   const std::string ranks = count_text(plan.ranks.size(), "rank");
   return plan.pool.empty() ? fmt::format("{}: {} in the host's network", plan.host, ranks)
                            : fmt::format("{}: {} on pool \"{}\"", plan.host, ranks, plan.pool);
@@ -330,13 +329,16 @@ void draw_legend(Writer& writer, int x, int y) {
 }  // namespace
 
 std::string make_plan_svg(const Inventory& inventory, const std::vector<PciFunction>& functions, const NodePlan& plan) {
-  const Drawing drawing = make_drawing(inventory, functions, plan);
+  return make_svg(make_drawing(inventory, functions, plan), plan, make_heading(plan));
+}
+
+std::string make_svg(const Drawing& drawing, const NodePlan& plan, const std::string& heading) {
   Writer writer(plan);
   writer.raw(
       fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" "
                   "role=\"img\" aria-labelledby=\"title desc\">\n",
                   drawing.width, drawing.height));
-  writer.raw(fmt::format("<title id=\"title\">{}</title>\n", escape(heading(plan))));
+  writer.raw(fmt::format("<title id=\"title\">{}</title>\n", escape(heading)));
   std::string words;
   const std::string all = description(plan);
   for (std::size_t start = 0; start < all.size();) {  // line by line: escaping would take the ends of lines away
@@ -348,7 +350,7 @@ std::string make_plan_svg(const Inventory& inventory, const std::vector<PciFunct
   writer.open("page-group");
   writer.box({0, 0, drawing.width, drawing.height}, "page");
   constexpr int kLeft = 16;
-  writer.text(kLeft, 18, drawing.width - 2 * kLeft - 160, heading(plan), "heading");
+  writer.text(kLeft, 18, drawing.width - 2 * kLeft - 160, heading, "heading");
   writer.text(kLeft, 35, drawing.width - 2 * kLeft, summary(drawing, plan), "small");
   writer.open("machine-group");
   writer.box(drawing.machine, "machine");

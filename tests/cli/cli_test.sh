@@ -211,15 +211,24 @@ check "in JSON too" python3 -c 'import sys, json
 answer = json.load(sys.stdin)
 assert [one["policy"] for one in answer["comparison"]] == ["berth", "block", "round-robin", "numa", "first-free"]
 assert len(answer["explanation"]["ranks"]) == 3' <<<"$out"
-run "$berth" plan --xml "$work/n2.xml" --svg "$work/plan.svg"
-check "what cannot be drawn is said" test "$code" = 2
+cat >"$work/m.xml" <<'XML'
+<topology version="2.0"><object type="Machine" cpuset="0x3">
+<object type="NUMANode" os_index="0" cpuset="0x3"/><object type="Core" cpuset="0x1"/><object type="Core" cpuset="0x2"/>
+<object type="PCIDev" pci_busid="0000:01:00.0" pci_type="0200 [8086:1572]"><object type="OSDev" name="eth0" osdev_type="2"/></object>
+</object></topology>
+XML
+run "$berth" plan --xml "$work/m.xml" --vfs 3 -n 2 --svg "$work/m.svg"
+check "a machine of hwloc is planned for" says "$out" '^1 +0000:01:00.0/vf1'
+check "and drawn, with its devices" says "$(<"$work/m.svg")" '>0000:01:00.0/vf1, rank 1<'
+run "$berth" plan --node "$work/n2.json" --slurm-job 7
+check "a job that Slurm does not know is an error, and says what helps" says "$err" '--cpu-mask'
 sed 's/"held": \[\]/"held": [{"device": "eth0.mv0", "parked": true, "leased": true, "holder": "job 7.0", "quarantined": "", "job": 7, "uid": null}]/' \
   "$work/n2.json" | tr -d '\n' >"$work/busy.json"
 printf '[[allow]]\nmax_devices = 3\n' | cat "$work/policy.toml" - >"$work/limited.toml"
 busy=(--node "$work/busy.json" --policy "$work/limited.toml" --pool slow -n 3)
 run "$berth" plan "${busy[@]}"
 check "devices of other jobs do not count against the limit" test "$code" = 0
-run "$berth" plan "${busy[@]}" --slurm-job 7
+run "$berth" plan "${busy[@]}" --slurm-job 7 --cpu-mask 0-3
 check "those of the job do" says "$err" 'other steps of this job hold 1'
 run "$berth" plan --node "$work/n2.json" -n 3 --pool slow --svg -
 check "the same on standard output" test "$out" = "$(<"$work/plan.svg")"

@@ -146,12 +146,17 @@ TEST_CASE("Pools that Slurm does not count, and plans without a job, are not lim
 }
 
 TEST_CASE("What berth-slurm-job answers", "[gres]") {
-  const SlurmJob job = parse_slurm_job(R"-({"account":"proj","gres":"vf:1(IDX:2)"})-");
+  const SlurmJob job =
+      parse_slurm_job(R"-({"account":"proj","gres":"vf:1(IDX:2)","cpus":"0-3","threads_per_core":2})-");
   CHECK(job.account == "proj");
   CHECK(job.gres == std::vector<GresGrant>{{"vf", 1, CpuSet::range(2, 2)}});
-  CHECK(parse_slurm_job(R"-({"account":"","gres":""})-").gres.empty());
-  for (const char* text :
-       {"", "[]", R"-({"account":"x"})-", R"-({"account":1,"gres":""})-", R"-({"account":"","gres":"x"})-"}) {
+  CHECK(job.cpus == CpuSet::range(0, 3));
+  CHECK(job.threads_per_core == 2);
+  CHECK(parse_slurm_job(R"-({"account":"","gres":"","cpus":"","threads_per_core":0})-").gres.empty());
+  for (const char* text : {"", "[]", R"-({"account":"x"})-", R"-({"account":"","gres":""})-",
+                           R"-({"account":1,"gres":"","cpus":"","threads_per_core":1})-",
+                           R"-({"account":"","gres":"x","cpus":"","threads_per_core":1})-",
+                           R"-({"account":"","gres":"","cpus":"x","threads_per_core":1})-"}) {
     INFO(text);
     CHECK_THROWS_AS(parse_slurm_job(text), Error);
   }

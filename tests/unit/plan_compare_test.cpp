@@ -116,6 +116,32 @@ TEST_CASE("Where no device is free, the alternative is to change places", "[plan
   CHECK(to_string(alternatives[0][0]) == "remote 0 -> 2");
 }
 
+TEST_CASE("Where a chain of ranks costs less than a swap, the chain is the alternative", "[plan_explain]") {
+  const auto cpus = [](const char* list) { return *parse_cpu_list(list); };
+  PlacementProblem problem;
+  problem.topology = two_sockets();
+  for (const char* cpu : {"0", "8", "1"}) problem.ranks.push_back({cpus(cpu), {}});
+  for (const char* local : {"0", "0,8", "1,8"}) {
+    PlacementDevice device;
+    device.port = local;
+    device.local_cpus = cpus(local);
+    problem.devices.push_back(device);
+  }
+  const auto alternatives = find_alternatives(problem, *choose_placement(problem));
+  // Rank 0 on the second device: rank 1 would be remote from the first, but local to the third, and rank 2 near the
+  // first.
+  REQUIRE(alternatives[0].size() == 2);
+  const Alternative& second = alternatives[0][0];
+  CHECK(second.device == 1);
+  CHECK(to_string(second) == "numa 0 -> 1");
+  CHECK_FALSE(second.swap_with);
+  REQUIRE(second.moves.size() == 2);
+  CHECK(second.moves[0].rank == 1);
+  CHECK(second.moves[0].device == 2);
+  CHECK(second.moves[1].rank == 2);
+  CHECK(second.moves[1].device == 0);
+}
+
 TEST_CASE("A rank with several devices has alternatives for each", "[plan_explain]") {
   PlacementProblem problem = two_ports(2, {0});
   problem.devices_per_rank = 2;
