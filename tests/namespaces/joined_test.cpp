@@ -1,8 +1,11 @@
 // Several devices of one rank: all in the netns of the first, each with a record and a lock of its own.
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -10,6 +13,7 @@
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
+#include <sstream>
 
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/netlink_link.hpp"
@@ -81,6 +85,46 @@ struct Joined : BerthSite {
 
 const std::vector<std::string> kAlone{"lo", "rdma0"};
 
+/// Two macvlans, from `first` on, the second in the netns of the first.
+std::vector<BerthSpec> two_macvlans(unsigned first) {
+  std::vector<BerthSpec> specs{BerthSite::macvlan(first), BerthSite::macvlan(first + 1)};
+  specs[1].joins = specs[0].id;
+  specs[1].park = Park::never;
+  specs[1].interface = "rdma1";
+  return specs;
+}
+
+/// What the interfaces of a netns have sent, in bytes.
+std::uint64_t read_sent(const UniqueFd& netns, const std::string& interface) {
+  const NetnsGuard inside(netns);
+  const std::string text = read_file(AT_FDCWD, "/proc/thread-self/net/dev");
+  std::istringstream numbers(text.substr(text.find(interface + ":") + interface.size() + 1));
+  std::uint64_t number = 0;
+  for (int column = 0; column < 9; ++column) numbers >> number;  // eight of what was received come first
+  return number;
+}
+
+/// A TCP socket that uses this interface of `netns` and no other.
+UniqueFd make_bound_socket(const UniqueFd& netns, const std::string& interface) {
+  const NetnsGuard inside(netns);
+  UniqueFd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  REQUIRE(socket);
+  REQUIRE(setsockopt(socket.get(), SOL_SOCKET, SO_BINDTODEVICE, interface.c_str(),
+                     static_cast<socklen_t>(interface.size())) == 0);
+  const timeval patience{10, 0};
+  for (const int direction : {SO_RCVTIMEO, SO_SNDTIMEO})
+    REQUIRE(setsockopt(socket.get(), SOL_SOCKET, direction, &patience, sizeof patience) == 0);
+  return socket;
+}
+
+sockaddr_in address_of(const BerthSpec& spec) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(7777);
+  std::copy_n(spec.addresses.front().bytes.begin(), 4, reinterpret_cast<unsigned char*>(&address.sin_addr));
+  return address;
+}
+
 }  // namespace
 
 TEST_CASE_METHOD(Joined, "a rank's further devices move into the berth of the first, and home at release") {
@@ -123,6 +167,39 @@ TEST_CASE_METHOD(Joined, "a rank's further devices move into the berth of the fi
     CHECK(names_in(again.netns) == kAlone);
   }
   check_removable();
+}
+
+TEST_CASE_METHOD(BerthSite, "TCP goes over a rank's second device where the program says so") {
+  const std::vector<BerthSpec> specs[] = {two_macvlans(0), two_macvlans(2)};
+  std::vector<HeldBerth> ranks[] = {park(journal, claim(journal, specs[0])), park(journal, claim(journal, specs[1]))};
+  const UniqueFd& client_netns = ranks[0][0].netns;
+  const UniqueFd& server_netns = ranks[1][0].netns;
+
+  constexpr std::size_t kSent = std::size_t{1} << 20U;
+  {
+    const UniqueFd listener = make_bound_socket(server_netns, "rdma1");
+    const sockaddr_in address = address_of(specs[1][1]);
+    REQUIRE(bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+    REQUIRE(listen(listener.get(), 1) == 0);
+    const UniqueFd client = make_bound_socket(client_netns, "rdma1");
+    REQUIRE(connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+    const UniqueFd server(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    REQUIRE(server);
+    std::vector<char> chunk(16384);
+    for (std::size_t sent = 0; sent < kSent; sent += chunk.size()) {
+      REQUIRE(write(client.get(), chunk.data(), chunk.size()) == static_cast<ssize_t>(chunk.size()));
+      REQUIRE(recv(server.get(), chunk.data(), chunk.size(), MSG_WAITALL) == static_cast<ssize_t>(chunk.size()));
+    }
+  }
+  CHECK(read_sent(client_netns, "rdma1") > kSent);
+  CHECK(read_sent(client_netns, "rdma0") < kSent / 16);
+  CHECK(read_sent(server_netns, "rdma1") > kSent / 1000);  // acknowledgements
+  for (std::vector<HeldBerth>& berths : ranks) {
+    const std::string first = berths.front().record.berth.id;
+    release(journal, std::move(berths));
+    unpark(journal, first);
+  }
+  check_nothing_left();
 }
 
 TEST_CASE_METHOD(Joined, "what a killed broker left joined is parted before anything of it is used again") {
