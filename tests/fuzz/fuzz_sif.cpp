@@ -1,4 +1,4 @@
-// libFuzzer target: image headers from a hostile file. Build with clang++ -fsanitize=fuzzer,address,undefined.
+// Image headers from a hostile file: whatever the bytes, they are refused, or say where inside the file the image is.
 #include <cstddef>
 #include <cstdint>
 #include <string>
