@@ -7,6 +7,7 @@
 #include <exception>
 #include <memory>
 #include <new>
+#include <optional>
 
 #include "launcher/core/error.hpp"
 #include "launcher/core/text_position.hpp"
@@ -42,6 +43,11 @@ class Reading {
   /// What is wrong with `text`; empty: nothing.
   std::string read(std::string_view text) {
     if (text.size() > kLargest) return fmt::format("it is larger than {} MiB", kLargest >> 20U);
+    // UTF-16, which expat takes for what it is, whatever it was told.
+    if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos) {
+      refused_at_ = nul;
+      return "there is a NUL byte: it is not UTF-8";
+    }
     const bool is_read =
         XML_Parse(parser_.get(), text.data(), static_cast<int>(text.size()), XML_TRUE) == XML_STATUS_OK;
     if (exception_) std::rethrow_exception(exception_);
@@ -51,7 +57,8 @@ class Reading {
 
   /// Where it stopped.
   [[nodiscard]] std::size_t offset() const {
-    return static_cast<std::size_t>(std::max<XML_Index>(XML_GetCurrentByteIndex(parser_.get()), 0));
+    return refused_at_.value_or(
+        static_cast<std::size_t>(std::max<XML_Index>(XML_GetCurrentByteIndex(parser_.get()), 0)));
   }
   std::vector<XmlElement> take_elements() { return std::move(elements_); }
 
@@ -71,6 +78,7 @@ class Reading {
 
   void refuse(const char* why) {
     refusal_ = why;
+    refused_at_ = offset();
     XML_StopParser(parser_.get(), XML_FALSE);
   }
 
@@ -98,6 +106,7 @@ class Reading {
   std::vector<XmlElement> elements_;
   std::vector<std::size_t> open_;  ///< indices of the elements that are open
   std::string refusal_;
+  std::optional<std::size_t> refused_at_;  ///< where, if it was not expat that refused
   std::exception_ptr exception_;
 };
 

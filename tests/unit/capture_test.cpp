@@ -206,6 +206,6 @@ TEST_CASE("A VF that is its own PF, or whose PF is missing, is refused", "[captu
 
 TEST_CASE("The topology of a capture has to be XML", "[capture]") {
   CHECK_THAT(refusal_of("/hwloc", "machine"), ContainsSubstring("n2.json (hwloc):1:1: "));
-  CHECK_THAT(refusal_of("/hwloc", "<topology>\n<object></topology>"), ContainsSubstring("(hwloc):2:9: "));
+  CHECK_THAT(refusal_of("/hwloc", "<topology>\n<object></topology>"), ContainsSubstring("(hwloc):2:11: "));
   CHECK_THAT(refusal_of("/hwloc", "<html/>"), ContainsSubstring("hwloc is not the XML of a topology"));
 }
