@@ -215,7 +215,7 @@ OriginalState read_original(const BerthSpec& berth) {
   OriginalState original;
   if (berth.kind == PoolKind::macvlan) {
     require_parent(host, berth);
-  } else if (berth.kind != PoolKind::host) {
+  } else if (is_moved(berth.kind)) {
     const auto link = host.find(read_host_netdev(berth));
     if (!link) throw vanished(berth);
     if (berth.kind == PoolKind::pf) require_no_default_route(link->name);

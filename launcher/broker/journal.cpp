@@ -206,11 +206,13 @@ std::vector<HeldDevice> Journal::held_devices(bool check_locks) const {
     HeldDevice device;
     device.device_id = id;
     device.parked = record && record->netns_inode != 0;
+    if (record) device.parent = record->berth.parent;
     device.leased = check_locks ? is_locked(id) : in_lease;
     if (!record && !device.leased) continue;
     if (device.leased) {
       std::optional<LeaseOwner> owner = check_locks ? read_holder(id) : std::nullopt;
       if (!owner && in_lease) owner = record->owner;
+      if (in_lease && record->owner) device.processes = record->owner->processes;
       device.holder = owner ? to_string(*owner) : "a process that is changing it";
       if (owner) device.job = owner->job;
       if (owner) device.uid = owner->uid;

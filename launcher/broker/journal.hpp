@@ -46,7 +46,8 @@ struct LeaseOwner {
   std::string user;
   std::vector<unsigned> ranks;
   ProcessIdentity broker;
-  std::string container = {};  ///< id of the OCI container that has the device; then there is no job
+  std::vector<int> processes = {};  ///< the ranks' pids: what they and their children have is the lease's
+  std::string container = {};       ///< id of the OCI container that has the device; then there is no job
   bool operator==(const LeaseOwner&) const = default;
 };
 /// What people call a container: its id, or the beginning of a long one.

@@ -107,8 +107,9 @@ BerthSpec parse_berth(const json& object) {
   BerthSpec berth;
   object.at("id").get_to(berth.id);
   object.at("pool").get_to(berth.pool);
-  berth.kind = parse_word(object, "kind", {PoolKind::macvlan, PoolKind::sriov, PoolKind::pf, PoolKind::host},
-                          [](PoolKind k) { return to_string(k); });
+  berth.kind =
+      parse_word(object, "kind", {PoolKind::macvlan, PoolKind::sriov, PoolKind::pf, PoolKind::host, PoolKind::usnic},
+                 [](PoolKind k) { return to_string(k); });
   object.at("parent").get_to(berth.parent);
   object.at("index").get_to(berth.index);
   object.at("interface").get_to(berth.interface);
@@ -187,6 +188,7 @@ json make_owner(const LeaseOwner& owner) {
                  {"uid", owner.uid},
                  {"user", owner.user},
                  {"ranks", owner.ranks},
+                 {"processes", owner.processes},
                  {"broker", {{"pid", owner.broker.pid}, {"start_time", owner.broker.start_time}}}};
   if (!owner.container.empty()) object["container"] = owner.container;
   return object;
@@ -200,6 +202,7 @@ LeaseOwner parse_owner(const json& object) {
   object.at("uid").get_to(owner.uid);
   object.at("user").get_to(owner.user);
   object.at("ranks").get_to(owner.ranks);
+  if (object.contains("processes")) object["processes"].get_to(owner.processes);
   if (object.contains("container")) object["container"].get_to(owner.container);
   object.at("broker").at("pid").get_to(owner.broker.pid);
   object.at("broker").at("start_time").get_to(owner.broker.start_time);

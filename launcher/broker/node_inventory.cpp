@@ -6,7 +6,9 @@
 #include <nlohmann/json.hpp>
 
 #include "launcher/system/fd.hpp"
+#include "launcher/system/netlink_link.hpp"
 #include "launcher/system/netlink_rdma.hpp"
+#include "launcher/system/process.hpp"
 #include "launcher/system/sysfs.hpp"
 
 namespace berth {
@@ -36,6 +38,20 @@ void keep(const std::string& path, const std::string& boot_id, const KnownSpeeds
   write_file_atomically(path, json{{"boot_id", boot_id}, {"speeds", std::move(list)}}.dump(), 0644);
 }
 
+/// What sysfs does not say of usNIC devices: netmasks, and whose children the processes are that have QPs.
+void complete(std::vector<UsnicDevice>& devices, const Inventory& inventory) {
+  if (devices.empty()) return;
+  LinkSocket links;
+  for (UsnicDevice& device : devices) {
+    for (UsnicQp& qp : device.qps)
+      if (auto ancestry = read_ancestry(qp.processes.front()); !ancestry.empty()) qp.processes = std::move(ancestry);
+    const auto link = links.find(find_usnic_netdev(device, inventory));
+    if (!link || !device.address) continue;
+    for (const IpPrefix& address : links.addresses(*link))
+      if (address.bytes == device.address->bytes && address.family == device.address->family) device.address = address;
+  }
+}
+
 }  // namespace
 
 Inventory read_node_inventory(const Journal& journal, const std::string& root, const std::string& host) {
@@ -45,6 +61,7 @@ Inventory read_node_inventory(const Journal& journal, const std::string& root, c
   Inventory inventory = read_inventory(root, host, known);
   if (known != before && access(journal.state_directory().c_str(), W_OK) == 0) keep(path, journal.boot_id(), known);
   inventory.rdma_netns_mode = read_rdma_netns_mode();
+  if (root == "/") complete(inventory.usnic_devices, inventory);
   return inventory;
 }
 

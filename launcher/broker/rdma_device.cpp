@@ -8,6 +8,7 @@
 #include <chrono>
 #include <filesystem>
 
+#include "launcher/core/usnic.hpp"
 #include "launcher/system/mounts.hpp"
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/netlink_link.hpp"
@@ -25,7 +26,7 @@ constexpr std::chrono::seconds kReadyPatience{10};
 constexpr std::chrono::seconds kUserPatience{1};
 
 /// Whether the whole RDMA device is the rank's, as that of a VF is.
-bool is_own(const BerthSpec& berth) { return berth.kind == PoolKind::sriov; }
+bool is_own(const BerthSpec& berth) { return is_moved(berth.kind); }
 
 /// The netns that the device is in while the berth is parked.
 RdmaSocket open_socket(const BerthSpec& berth, const UniqueFd& netns) {
@@ -103,6 +104,18 @@ RdmaNode make_node(const RdmaCharDevice& device) {
   return node;
 }
 
+/// The driver follows its netdev's addresses by notifications, into whatever netns that goes.
+void wait_for_usnic_gid(const LeaseRecord& record, const UniqueFd& sysfs) {
+  const std::string& device = record.original.rdma_device;
+  std::optional<std::string> defect;
+  if (!poll_until(kReadyPatience, [&] {
+        defect = find_usnic_gid_defect(sysfs.get(), device, record.original.mac, addresses_of(record));
+        return !defect;
+      }))
+    throw Error(ErrorCode::host, fmt::format("cannot use RDMA device '{}'", device), *defect,
+                "give the pool one IPv4 range (or the interface one IPv4 address, with addresses = \"inherit\")");
+}
+
 bool selinux_is_on() { return std::filesystem::exists("/sys/fs/selinux/enforce"); }
 
 }  // namespace
@@ -153,7 +166,9 @@ void wait_for_rdma(const LeaseRecord& record, const UniqueFd& netns) {
     throw Error(ErrorCode::host, fmt::format("cannot use RDMA device '{}'", device),
                 state.empty() ? fmt::format("the berth's network namespace does not show its port {}", port)
                               : fmt::format("its port {} does not become active, but stays '{}'", port, state),
-                "check cable and switch port, and the link of the PF");
+                is_usnic_name(device) ? "check cable and switch port; in state INIT the driver has no IPv4 address"
+                                      : "check cable and switch port, and the link of the PF");
+  if (is_usnic_name(device)) return wait_for_usnic_gid(record, sysfs);
   if (is_infiniband_port(sysfs.get(), device, port)) return;
   std::optional<std::string> missing;
   if (!poll_until(kReadyPatience, [&] {
@@ -192,6 +207,8 @@ RdmaGrant make_rdma_grant(const LeaseRecord& record, const UniqueFd& netns) {
   grant.nodes.push_back(make_node(*uverbs));
   for (const char* kind : {"umad", "issm"})
     if (const auto node = socket.find_char_device(kind, device, grant.port)) grant.nodes.push_back(make_node(*node));
+  // usNIC has its own addressing, and no rdma_cm.
+  if (is_usnic_name(grant.device)) return grant;
   if (const auto node = socket.find_char_device("rdma_cm")) grant.nodes.push_back(make_node(*node));
   if (record.berth.kind == PoolKind::macvlan && !grant.addresses.empty()) {
     const NetnsGuard inside(netns);

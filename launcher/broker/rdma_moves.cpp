@@ -46,7 +46,7 @@ std::string name_aside(const LeaseRecord& record) { return fmt::format("berth-{}
 
 void await_rdma(const LeaseRecord& record) {
   const std::string& name = record.original.rdma_device;
-  if (record.berth.kind != PoolKind::sriov || name.empty()) return;
+  if (!is_moved(record.berth.kind) || name.empty()) return;
   RdmaSocket host;
   std::vector<RdmaLink> devices;
   if (poll_until(kHomePatience, [&] {

@@ -81,11 +81,11 @@ void Step::take(const NodePlan& plan, std::vector<Claim> claims) {
   try {
     std::vector<LeaseOwner> owners(held.size(), make_owner());
     std::vector<CpuSet> cpus(held.size());
-    for (const RankPlan& rank : plan.ranks)
-      for (std::size_t i = 0; i < held.size(); ++i) {
-        if (std::ranges::count(berths_of(plan, rank), i) == 0) continue;
-        owners[i].ranks.push_back(rank.rank);
-        cpus[i] |= rank.cpus;
+    for (std::size_t planned = 0; planned < plan.ranks.size(); ++planned)
+      for (const std::size_t berth : berths_of(plan, plan.ranks[planned])) {
+        owners[berth].ranks.push_back(plan.ranks[planned].rank);
+        owners[berth].processes.push_back(std::ranges::find(ranks_, planned, &Rank::planned)->record.pid);
+        cpus[berth] |= plan.ranks[planned].cpus;
       }
     lease(journal_, held, owners);
     for (std::size_t i = 0; i < held.size(); ++i) {

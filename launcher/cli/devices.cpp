@@ -10,6 +10,7 @@
 #include "launcher/core/error.hpp"
 #include "launcher/core/plan.hpp"
 #include "launcher/core/plan_json.hpp"
+#include "launcher/core/usnic.hpp"
 
 namespace berth {
 namespace {
@@ -79,6 +80,40 @@ void print_pool(const Inventory& inventory, const PoolDevices& pool, bool verbos
   if (!table.empty()) fmt::print("{}", table.render());
 }
 
+/// "255.255.0.0"
+std::string netmask_text(const IpPrefix& address) {
+  const std::uint32_t mask = address.prefix_length == 0 ? 0 : UINT32_MAX << (32U - address.prefix_length);
+  return fmt::format("{}.{}.{}.{}", mask >> 24U, mask >> 16U & 255U, mask >> 8U & 255U, mask & 255U);
+}
+
+/// Whether the device can be used, in a word or in a reason.
+std::string usnic_state(const UsnicDevice& device, const Inventory& inventory) {
+  if (std::string defect = find_usnic_defect(device, inventory); !defect.empty()) return defect;
+  const std::size_t name = device.port_state.find(": ");
+  return name == std::string::npos ? device.port_state : device.port_state.substr(name + 2);
+}
+
+/// What Cisco's usd_devinfo says. Of an interface in another netns only the driver's knowledge is left.
+void print_usnic(const Inventory& inventory) {
+  if (inventory.usnic_devices.empty()) return;
+  Table table({"USNIC", "INTERFACE", "MAC", "IP", "NETMASK", "MTU", "LINK", "BANDWIDTH", "VFS", "TAKEN", "QP/VF",
+               "CQ/VF", "UVERBS", "FIRMWARE", "STATE"});
+  for (const UsnicDevice& device : inventory.usnic_devices) {
+    const std::string netdev = find_usnic_netdev(device, inventory);
+    const auto net = std::ranges::find(inventory.net_devices, netdev, &NetDevice::name);
+    const bool is_here = net != inventory.net_devices.end();
+    table.add({device.name, device.interface, to_string(device.mac),
+               device.address ? address_to_string(*device.address) : "",
+               device.address && is_here ? netmask_text(*device.address) : "", is_here ? std::to_string(net->mtu) : "",
+               is_here ? std::string(to_string(net->link)) : "", is_here ? speed_text(net->speed_mbps) : "",
+               std::to_string(device.vfs), std::to_string(count_vfs_of_others(device, {}).vfs),
+               std::to_string(device.qps_per_vf), std::to_string(device.cqs_per_vf),
+               fmt::format("{} ({}:{})", device.uverbs, device.major, device.minor), device.firmware,
+               usnic_state(device, inventory)});
+  }
+  fmt::print("\n{}", table.render());
+}
+
 nlohmann::json to_json_value(const Inventory& inventory, const PoolDevices& pool) {
   nlohmann::json devices = nlohmann::json::array();
   for (const Candidate& device : pool.devices) {
@@ -103,11 +138,14 @@ void show_devices(const std::string& node_path, const GlobalOptions& options) {
   }
   if (options.json) {
     nlohmann::json answer = berth::to_json_value(inventory);
+    for (std::size_t i = 0; i < inventory.usnic_devices.size(); ++i)
+      answer["usnic_devices"][i]["problem"] = find_usnic_defect(inventory.usnic_devices[i], inventory);
     answer["pools"] = nlohmann::json::array();
     for (const PoolDevices& pool : pools) answer["pools"].push_back(to_json_value(inventory, pool));
     return print_json(answer.dump(2));
   }
   print_nics(inventory);
+  if (options.verbose) print_usnic(inventory);
   for (const PoolDevices& pool : pools) print_pool(inventory, pool, options.verbose);
   if (!policy) fmt::print("\nno policy: no pools\n");
 }
@@ -121,7 +159,7 @@ void add_devices_verb(CLI::App& app, GlobalOptions& options) {
   verb->footer(
       "Examples:\n"
       "  berth devices         NICs, free devices per pool, and why others are not free\n"
-      "  berth devices -v      every device of every pool");
+      "  berth devices -v      every device of every pool; usNIC devices with addresses and VFs");
   verb->callback([node_path, &options] { show_devices(*node_path, options); });
 }
 

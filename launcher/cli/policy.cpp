@@ -23,6 +23,13 @@ std::string describe(const Pool& pool) {
   if (pool.kind == PoolKind::host)
     return fmt::format("RDMA devices of {} in the host's network, {} rank{} on each", parents, pool.berths_per_parent,
                        pool.berths_per_parent == 1 ? "" : "s");
+  if (pool.kind == PoolKind::usnic) {
+    text = fmt::format("usNIC of {}", parents);
+    if (is_in_host_network(pool))
+      return text + fmt::format(" in the host's network, shared by ranks with {} QP{} each", pool.usnic.qps_per_rank,
+                                pool.usnic.qps_per_rank == 1 ? "" : "s");
+    text += ", a whole vNIC for each rank";
+  }
   if (pool.rdma.mode != RdmaMode::off) text += fmt::format(", RDMA {}", to_string(pool.rdma.mode));
   return text + fmt::format(", {} inside, parked: {}", pool.interface, to_string(pool.park));
 }

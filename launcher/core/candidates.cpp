@@ -1,75 +1,21 @@
+#include "launcher/core/candidates.hpp"
+
 #include <fmt/format.h>
-#include <fnmatch.h>
 
 #include <algorithm>
-#include <cstddef>
 #include <limits>
 
 #include "launcher/core/addresses.hpp"
 #include "launcher/core/error.hpp"
 #include "launcher/core/hardware_addresses.hpp"
-#include "launcher/core/plan.hpp"
-#include "launcher/core/ports.hpp"
 
 namespace berth {
-namespace {
-
-bool matches(const std::string& pattern, const std::string& name) {
-  return !name.empty() && fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
-}
-
-bool matches(const std::string& pattern, const std::string& name, const std::optional<PciAddress>& pci) {
-  return matches(pattern, name) || (pci && (matches(pattern, to_string(*pci)) || parse_pci_address(pattern) == pci));
-}
-
-bool has_wildcard(const std::string& pattern) { return pattern.find_first_of("*?[") != std::string::npos; }
-
-/// Something that devices hang on, and its place among the parents of its pool.
-template <typename T>
-struct Parent {
-  const T* item = nullptr;
-  std::size_t position = 0;
-};
-
-template <typename T>
-struct Parents {
-  std::vector<Parent<T>> found;
-  std::size_t positions = 0;       ///< how many there are, or would be if nothing had vanished
-  bool known_from_policy = false;  ///< whether `positions` is the same on every node
-};
-
-/// In the order of the patterns, then of `items`. Without wildcards the position is that of the pattern, so that the
-/// addresses of the other devices stay when one parent vanishes.
-template <typename T, typename Match>
-Parents<T> find_parents(const Pool& pool, const std::vector<T>& items, const Match& match) {
-  const bool literal = std::none_of(pool.parents.begin(), pool.parents.end(), has_wildcard);
-  Parents<T> parents;
-  for (std::size_t pattern = 0; pattern < pool.parents.size(); ++pattern) {
-    for (const T& item : items) {
-      const bool known = std::any_of(parents.found.begin(), parents.found.end(),
-                                     [&](const Parent<T>& parent) { return parent.item == &item; });
-      if (known || !match(pool.parents[pattern], item)) continue;
-      parents.found.push_back({&item, literal ? pattern : parents.found.size()});
-    }
-  }
-  parents.positions = literal ? pool.parents.size() : parents.found.size();
-  parents.known_from_policy = literal;
-  return parents;
-}
-
-const NetDevice* find_net_device(const Inventory& inventory, const std::string& name) {
-  const auto found = std::find_if(inventory.net_devices.begin(), inventory.net_devices.end(),
-                                  [&](const NetDevice& device) { return !name.empty() && device.name == name; });
-  return found == inventory.net_devices.end() ? nullptr : &*found;
-}
-
 const HeldDevice* find_held(const Inventory& inventory, const std::string& id) {
   const auto found = std::find_if(inventory.held.begin(), inventory.held.end(),
                                   [&](const HeldDevice& held) { return held.device_id == id; });
   return found == inventory.held.end() ? nullptr : &*found;
 }
 
-/// Why a device cannot be had whatever it is: empty if the journal has nothing against it.
 std::string held_reason(const HeldDevice* held) {
   if (held == nullptr) return {};
   if (!held->quarantined.empty()) return "quarantined: " + held->quarantined;
@@ -77,8 +23,6 @@ std::string held_reason(const HeldDevice* held) {
   return {};
 }
 
-/// How many numbers every node gets for addresses. Where wildcards or "every VF" let nodes differ, each gets an equal
-/// share of the smallest range instead of as many as it has devices: else two nodes could arrive at one address.
 std::size_t numbers_per_node(const Pool& pool, std::size_t devices, bool known_from_policy) {
   if (known_from_policy || pool.addresses.inherit || pool.addresses.ranges.empty()) return devices;
   std::uint64_t share = std::numeric_limits<unsigned>::max();
@@ -116,10 +60,18 @@ BerthSpec make_berth(const Pool& pool, const Inventory& inventory, std::size_t i
   return berth;
 }
 
+namespace {
+
+const NetDevice* find_net_device(const Inventory& inventory, const std::string& name) {
+  const auto found = std::find_if(inventory.net_devices.begin(), inventory.net_devices.end(),
+                                  [&](const NetDevice& device) { return !name.empty() && device.name == name; });
+  return found == inventory.net_devices.end() ? nullptr : &*found;
+}
+
 /// Throws unless the kernel is in the mode that the pool's RDMA devices need.
 void check_netns_mode(const Pool& pool, const Inventory& inventory) {
   // In the host's network every device can be used in either mode.
-  if (pool.rdma.mode == RdmaMode::off || pool.kind == PoolKind::host) return;
+  if (pool.rdma.mode == RdmaMode::off || is_in_host_network(pool)) return;
   const std::string what = fmt::format("cannot use pool \"{}\"", pool.name);
   if (!inventory.rdma_netns_mode)
     throw Error(ErrorCode::host, what,
@@ -132,7 +84,9 @@ void check_netns_mode(const Pool& pool, const Inventory& inventory) {
       ErrorCode::host, what,
       fmt::format("its rdma = \"{}\" needs RDMA devices {}, and the kernel of {} is in {} mode",
                   to_string(pool.rdma.mode),
-                  exclusive ? "that move between network namespaces" : "that all network namespaces can use",
+                  exclusive                      ? "that move between network namespaces"
+                  : pool.kind == PoolKind::usnic ? "that all network namespaces can use, since usNIC's cannot move"
+                                                 : "that all network namespaces can use",
                   inventory.host, to_string(*inventory.rdma_netns_mode)),
       fmt::format("write \"options ib_core netns_mode={}\" to /etc/modprobe.d/ib_core.conf and boot (rdma system "
                   "set netns {} does it only until then, and only while no other network namespace exists)",
@@ -331,6 +285,7 @@ std::vector<Candidate> make_candidates(const Pool& pool, const Inventory& invent
   std::vector<Candidate> candidates = pool.kind == PoolKind::macvlan ? macvlan_candidates(pool, inventory)
                                       : pool.kind == PoolKind::sriov ? sriov_candidates(pool, inventory)
                                       : pool.kind == PoolKind::pf    ? pf_candidates(pool, inventory)
+                                      : pool.kind == PoolKind::usnic ? usnic_candidates(pool, inventory)
                                                                      : host_candidates(pool, inventory);
   reject_other_fabrics(candidates);
   return candidates;

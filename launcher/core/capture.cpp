@@ -44,6 +44,7 @@ toml::array make_grants(const Policy& policy, const Caller& caller) {
 
 Inventory make_shareable_inventory(Inventory inventory) {
   for (NetDevice& device : inventory.net_devices) device.mac = {};
+  for (UsnicDevice& device : inventory.usnic_devices) device.mac = {};
   for (HeldDevice& held : inventory.held) {
     held.holder.erase(std::min(held.holder.find(" ("), held.holder.size()));
     held.uid.reset();

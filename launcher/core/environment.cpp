@@ -8,6 +8,8 @@
 #include <string_view>
 #include <utility>
 
+#include "launcher/core/usnic.hpp"
+
 namespace berth {
 namespace {
 
@@ -24,6 +26,7 @@ struct DeviceVariable {
 
 /// The one table. docs/environment.md says where each row comes from, and which variables are left out, and why.
 constexpr std::array kDeviceVariables = {
+    DeviceVariable{"FI_PROVIDER", "{usnic_provider}", ""},
     DeviceVariable{"FI_SOCKETS_IFACE", "{interface}", ""},
     DeviceVariable{"FI_TCP_IFACE", "{interface}", ""},
     DeviceVariable{"GLOO_SOCKET_IFNAME", "{interfaces}", ""},
@@ -31,6 +34,7 @@ constexpr std::array kDeviceVariables = {
     DeviceVariable{"NCCL_IB_GID_INDEX", "{gid_index}", ""},
     DeviceVariable{"NCCL_SOCKET_IFNAME", "={interfaces}", ""},
     DeviceVariable{"OMPI_MCA_btl_tcp_if_include", "{interfaces}", "OMPI_MCA_btl_tcp_if_exclude"},
+    DeviceVariable{"OMPI_MCA_btl_usnic_if_include", "{usnic}", "OMPI_MCA_btl_usnic_if_exclude"},
     DeviceVariable{"TP_SOCKET_IFNAME", "{interface}", ""},
     DeviceVariable{"UCX_IB_GID_INDEX", "{gid_index}", ""},
     DeviceVariable{"UCX_NET_DEVICES", "{rdma},{interfaces}", ""},
@@ -63,10 +67,17 @@ std::string common_gid_index(const std::vector<RdmaGrant>& rdma) {
 /// `text` with every placeholder replaced; nullopt if one has no value on `berths`.
 std::optional<std::string> fill(std::string_view text, const std::vector<BerthSpec>& berths,
                                 const std::vector<RdmaGrant>& rdma) {
-  const std::array<std::pair<std::string_view, std::string>, 4> values = {
+  const auto is_usnic = [](const RdmaGrant& grant) { return is_usnic_name(grant.device); };
+  const std::string usnic =
+      join(rdma, [&](const RdmaGrant& grant) { return is_usnic(grant) ? grant.device : std::string{}; });
+  const std::array<std::pair<std::string_view, std::string>, 6> values = {
       {{"{interface}", berths.empty() ? "" : berths.front().interface},
        {"{interfaces}", join_interfaces(berths)},
-       {"{rdma}", join(rdma, port_name)},
+       // UCX has no transport for usNIC, and complains of devices that it does not know.
+       {"{rdma}",
+        join(rdma, [&](const RdmaGrant& grant) { return is_usnic(grant) ? std::string{} : port_name(grant); })},
+       {"{usnic}", usnic},
+       {"{usnic_provider}", usnic.empty() ? "" : "usnic"},
        {"{gid_index}", common_gid_index(rdma)}}};
   std::string filled(text);
   for (const auto& [placeholder, value] : values) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/core/usnic.hpp"
 #include "launcher/core/values.hpp"
 
 namespace berth {
@@ -112,6 +113,8 @@ struct HeldDevice {
   std::string quarantined;                ///< the reason; empty: healthy
   std::uint32_t job = 0;                  ///< of the holder; 0: none
   std::optional<std::uint32_t> uid = {};  ///< of the holder; empty: not leased, or nobody knows
+  std::string parent = {};                ///< name of the netdev (or RDMA device) on the host that it is, or hangs on
+  std::vector<int> processes = {};        ///< of the holder: its ranks
   bool operator==(const HeldDevice&) const = default;
 };
 
@@ -131,6 +134,7 @@ struct Inventory {
   std::vector<PhysicalFunction> physical_functions;
   std::vector<VirtualFunction> virtual_functions;
   std::vector<RdmaDevice> rdma_devices;
+  std::vector<UsnicDevice> usnic_devices;
   std::vector<Gpu> gpus;                         ///< by PCI address
   std::optional<RdmaNetnsMode> rdma_netns_mode;  ///< empty: the kernel has no RDMA
   std::vector<HeldDevice> held;

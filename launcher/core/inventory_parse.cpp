@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <initializer_list>
 #include <set>
 
@@ -86,6 +87,47 @@ RdmaDevice parse_rdma_device(const JsonReader& value) {
   return device;
 }
 
+std::vector<int> parse_processes(const JsonReader& value) {
+  constexpr unsigned kMostPid = 1U << 22U;  // PID_MAX_LIMIT
+  std::vector<int> processes;
+  for (const JsonReader& process : value.items()) processes.push_back(static_cast<int>(process.small_number(kMostPid)));
+  return processes;
+}
+
+UsnicDevice parse_usnic_device(const JsonReader& value) {
+  value.expect_keys({"name", "pci", "interface", "uverbs", "uverbs_pci", "major", "minor", "vfs", "qps_per_vf",
+                     "cqs_per_vf", "shares_vfs", "firmware", "board", "port_state", "mac", "address", "qps",
+                     "defects"});
+  UsnicDevice device;
+  device.name = value["name"].text();
+  if (!value["pci"].is_null()) device.pci = value["pci"].pci();
+  device.interface = value["interface"].text();
+  device.uverbs = value["uverbs"].text();
+  if (!value["uverbs_pci"].is_null()) device.uverbs_pci = value["uverbs_pci"].pci();
+  device.major = value["major"].small_number();
+  device.minor = value["minor"].small_number();
+  device.vfs = value["vfs"].small_number();
+  device.qps_per_vf = value["qps_per_vf"].small_number();
+  device.cqs_per_vf = value["cqs_per_vf"].small_number();
+  device.shares_vfs = value["shares_vfs"].flag();
+  device.firmware = value["firmware"].text();
+  device.board = value["board"].text();
+  device.port_state = value["port_state"].text();
+  const auto mac = parse_mac_address(value["mac"].text());
+  if (!mac) value["mac"].refuse("a MAC address");
+  device.mac = *mac;
+  if (!value["address"].is_null()) {
+    device.address = parse_ip_prefix(value["address"].text());
+    if (!device.address) value["address"].refuse("an address with a prefix length");
+  }
+  for (const JsonReader& qp : value["qps"].items()) {
+    qp.expect_keys({"number", "vf", "processes"});
+    device.qps.push_back({qp["number"].small_number(), qp["vf"].small_number(), parse_processes(qp["processes"])});
+  }
+  device.defects = value["defects"].texts();
+  return device;
+}
+
 Gpu parse_gpu(const JsonReader& value) {
   value.expect_keys({"pci", "numa_node", "local_cpus", "pci_path"});
   return {value["pci"].pci(), value["numa_node"].optional_number(kMaxCpu), value["local_cpus"].cpus(),
@@ -93,17 +135,23 @@ Gpu parse_gpu(const JsonReader& value) {
 }
 
 HeldDevice parse_held(const JsonReader& value) {
-  value.expect_keys({"device", "parked", "leased", "holder", "quarantined", "job", "uid"});
-  return {value["device"].text(),        value["parked"].flag(),      value["leased"].flag(),
-          value["holder"].text(),        value["quarantined"].text(), value["job"].small_number(),
-          value["uid"].optional_number()};
+  value.expect_keys({"device", "parked", "leased", "holder", "quarantined", "job", "uid", "parent", "processes"});
+  return {value["device"].text(),
+          value["parked"].flag(),
+          value["leased"].flag(),
+          value["holder"].text(),
+          value["quarantined"].text(),
+          value["job"].small_number(),
+          value["uid"].optional_number(),
+          value.text_or_none("parent"),
+          value.has("processes") ? parse_processes(value["processes"]) : std::vector<int>{}};
 }
 
 }  // namespace
 
 Inventory parse_inventory(const JsonReader& node) {
-  node.expect_keys({"host", "net_devices", "physical_functions", "virtual_functions", "rdma_devices", "gpus",
-                    "rdma_netns_mode", "held"});
+  node.expect_keys({"host", "net_devices", "physical_functions", "virtual_functions", "rdma_devices", "usnic_devices",
+                    "gpus", "rdma_netns_mode", "held"});
   Inventory inventory;
   inventory.host = node["host"].text();
   std::set<std::string> names;
@@ -128,6 +176,13 @@ Inventory parse_inventory(const JsonReader& node) {
     inventory.rdma_devices.push_back(parse_rdma_device(value));
     if (!rdma_names.insert(inventory.rdma_devices.back().name).second) value["name"].complain("is there twice");
   }
+  if (node.has("usnic_devices"))
+    for (const JsonReader& value : node["usnic_devices"].items()) {
+      inventory.usnic_devices.push_back(parse_usnic_device(value));
+      if (!rdma_names.contains(inventory.usnic_devices.back().name)) value["name"].refuse("one of the RDMA devices");
+      const auto is_same = [&](const UsnicDevice& other) { return other.name == inventory.usnic_devices.back().name; };
+      if (std::ranges::count_if(inventory.usnic_devices, is_same) > 1) value["name"].complain("is there twice");
+    }
   if (node.has("gpus"))
     for (const JsonReader& value : node["gpus"].items()) inventory.gpus.push_back(parse_gpu(value));
   if (const JsonReader mode = node["rdma_netns_mode"]; !mode.is_null()) {

@@ -218,6 +218,21 @@ RankPlan make_rank(const PlanInput& input, std::size_t local_rank, const CpuSet&
   return rank;
 }
 
+/// Ranks that share a device may be more than it can serve: then the last of them would fail somewhere in MPI_Init.
+void check_most_ranks(const Pool& pool, const std::vector<const Candidate*>& devices, const Placement& placement) {
+  std::vector<std::size_t> ranks(devices.size());
+  for (const PlacementChoice& choice : placement.choices)
+    for (const std::size_t device : choice.devices) ++ranks[device];
+  for (std::size_t i = 0; i < devices.size(); ++i) {
+    const Candidate& device = *devices[i];
+    if (ranks[i] <= device.most_ranks.value_or(ranks[i])) continue;
+    throw Error(
+        ErrorCode::host,
+        fmt::format("cannot let {} share device {} of pool \"{}\"", ranks_text(ranks[i]), device.berth.id, pool.name),
+        device.limit, "use fewer ranks on each node, or a pool with more devices");
+  }
+}
+
 }  // namespace
 
 SolvedPlan solve_plan(const PlanInput& input) {
@@ -251,6 +266,7 @@ SolvedPlan solve_plan(const PlanInput& input) {
     solved.problem.ranks[i].gpu = make_pci_location(gpus[i]->pci_path, gpus[i]->local_cpus);
   auto placement = choose_placement(solved.problem);
   if (!placement) throw_too_few(input, *grant.pool, given, input.ranks.size());
+  check_most_ranks(*grant.pool, devices, *placement);
 
   std::map<std::size_t, std::size_t> berth_of_device;
   for (std::size_t i = 0; i < input.ranks.size(); ++i) {

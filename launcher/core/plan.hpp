@@ -34,11 +34,12 @@ struct PlanInput {
 
 /// A device in its netns, as it has to be when a rank enters. Enough to park it and to recognise it later.
 struct BerthSpec {
-  std::string id;  ///< stable: PCI address of a VF, "PARENT.mv3" for a macvlan, "PARENT.rdma3" for a share of a device
+  std::string
+      id;  ///< stable: PCI address of a VF or vNIC, "PARENT.mv3" for a macvlan, "PARENT.rdma3" for a share of a device
   std::string pool;
   PoolKind kind = PoolKind::macvlan;
-  std::string parent;             ///< netdev name of the PF or of the macvlan's parent; host: name of the RDMA device
-  std::optional<PciAddress> pci;  ///< the VF
+  std::string parent;  ///< netdev name of the PF (usnic: on the host) or of the macvlan's parent; host: RDMA device
+  std::optional<PciAddress> pci;  ///< the VF, or the PF that is a vNIC
   unsigned index = 0;             ///< device index in the pool on this node: what addresses are made from
   std::string joins = {};         ///< a rank's further device: the id of its first, whose netns this one is moved into
   std::string interface;          ///< name inside the berth; empty for PoolKind::host, which has no netns either
@@ -96,7 +97,9 @@ struct Candidate {
   PciLocation location;
   CpuSet local_cpus;  ///< empty: unknown
   std::uint32_t speed_mbps = 0;
-  std::string unusable;  ///< the reason for a Rejection
+  std::string unusable;                        ///< the reason for a Rejection
+  std::optional<std::size_t> most_ranks = {};  ///< that can use it at once; empty: any number
+  std::string limit = {};                      ///< why not more: "it has 4 VFs, …"
 };
 std::vector<Candidate> make_candidates(const Pool& pool, const Inventory& inventory);
 /// Whether somebody who says `device` means this one.

@@ -114,6 +114,31 @@ json to_json_value(const RdmaDevice& device) {
           {"vendor", device.vendor}};
 }
 
+json to_json_value(const UsnicQp& qp) { return {{"number", qp.number}, {"vf", qp.vf}, {"processes", qp.processes}}; }
+
+json to_json_value(const UsnicDevice& device) {
+  json qps = json::array();
+  for (const UsnicQp& qp : device.qps) qps.push_back(to_json_value(qp));
+  return {{"name", device.name},
+          {"pci", optional_pci(device.pci)},
+          {"interface", device.interface},
+          {"uverbs", device.uverbs},
+          {"uverbs_pci", optional_pci(device.uverbs_pci)},
+          {"major", device.major},
+          {"minor", device.minor},
+          {"vfs", device.vfs},
+          {"qps_per_vf", device.qps_per_vf},
+          {"cqs_per_vf", device.cqs_per_vf},
+          {"shares_vfs", device.shares_vfs},
+          {"firmware", device.firmware},
+          {"board", device.board},
+          {"port_state", device.port_state},
+          {"mac", to_string(device.mac)},
+          {"address", device.address ? json(to_string(*device.address)) : json(nullptr)},
+          {"qps", std::move(qps)},
+          {"defects", device.defects}};
+}
+
 json to_json_value(const Gpu& gpu) {
   return {{"pci", to_string(gpu.pci)},
           {"numa_node", optional_value(gpu.numa_node)},
@@ -122,9 +147,9 @@ json to_json_value(const Gpu& gpu) {
 }
 
 json to_json_value(const HeldDevice& held) {
-  return {{"device", held.device_id},       {"parked", held.parked},           {"leased", held.leased},
-          {"holder", held.holder},          {"quarantined", held.quarantined}, {"job", held.job},
-          {"uid", optional_value(held.uid)}};
+  return {{"device", held.device_id},        {"parked", held.parked},           {"leased", held.leased},
+          {"holder", held.holder},           {"quarantined", held.quarantined}, {"job", held.job},
+          {"uid", optional_value(held.uid)}, {"parent", held.parent},           {"processes", held.processes}};
 }
 
 json cpu_lists(const std::vector<CpuSet>& sets) {
@@ -217,6 +242,7 @@ json to_json_value(const Inventory& inventory) {
           {"physical_functions", values(inventory.physical_functions)},
           {"virtual_functions", values(inventory.virtual_functions)},
           {"rdma_devices", values(inventory.rdma_devices)},
+          {"usnic_devices", values(inventory.usnic_devices)},
           {"gpus", values(inventory.gpus)},
           {"rdma_netns_mode",
            inventory.rdma_netns_mode ? json(std::string(to_string(*inventory.rdma_netns_mode))) : json(nullptr)},

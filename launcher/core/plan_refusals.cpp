@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "launcher/core/candidates.hpp"
 #include "launcher/core/error.hpp"
 
 namespace berth {
@@ -63,20 +64,25 @@ std::string devices_text(std::size_t devices) { return fmt::format("{} device{}"
 
 void throw_no_device(const Pool& pool, const Inventory& inventory) {
   std::vector<std::string> present;
-  if (pool.kind == PoolKind::host) {
+  if (pool.kind == PoolKind::usnic) {
+    for (const UsnicDevice& device : inventory.usnic_devices) present.push_back(device.name);
+  } else if (pool.kind == PoolKind::host) {
     for (const RdmaDevice& device : inventory.rdma_devices) present.push_back(device.name);
   } else {
     for (const NetDevice& device : inventory.net_devices) present.push_back(device.name);
   }
-  const std::string_view wanted = pool.kind == PoolKind::sriov  ? "SR-IOV VFs of"
-                                  : pool.kind == PoolKind::host ? "RDMA devices"
-                                                                : "network interfaces";
+  const std::string_view wanted = pool.kind == PoolKind::sriov   ? "SR-IOV VFs of"
+                                  : pool.kind == PoolKind::host  ? "RDMA devices"
+                                  : pool.kind == PoolKind::usnic ? "usNIC devices of"
+                                                                 : "network interfaces";
   throw Error(
       ErrorCode::host, fmt::format("no device of pool \"{}\" exists on {}", pool.name, inventory.host),
       fmt::format("the policy wants {} {}; the node has {}", wanted, fmt::join(pool.parents, ", "),
                   present.empty() ? "none" : fmt::format("{}", fmt::join(present, ", "))),
       pool.kind == PoolKind::sriov
           ? "enable VFs (sriov_numvfs), or correct `parents` of the pool; `berth devices` lists what there is"
+      : pool.kind == PoolKind::usnic
+          ? "load usnic_verbs, give the vNICs a usNIC policy with VFs, or correct `parents`; see `berth devices -v`"
           : "correct `parents` of the pool, or find out why the interface vanished; `berth devices` lists them");
 }
 
@@ -101,6 +107,7 @@ void throw_too_few(const PlanInput& input, const Pool& pool, const std::vector<C
   std::string why = devices_text(candidates.size());
   why +=
       holders.empty() ? fmt::format(", {} free", free) : fmt::format(", {} leased: {}", leased, fmt::join(held, ", "));
+  if (pool.kind == PoolKind::usnic) why += describe_usnic(pool, input.inventory);
   for (const auto& [reason, count] : defects) why += fmt::format("; {} unusable: {}", count, reason);
 
   std::vector<std::string> fixes;
@@ -111,7 +118,8 @@ void throw_too_few(const PlanInput& input, const Pool& pool, const std::vector<C
     fixes.push_back(fmt::format("wait for {} (--rdma-wait=SECONDS)", job));
   }
   if (const auto other = other_pool(input, pool.name, needed)) fixes.push_back("use --rdma-pool=" + *other);
-  if (!input.request.share && input.request.devices == 1 && free > 0)
+  if (!input.request.share && input.request.devices == 1 && free > 0 &&
+      (pool.kind != PoolKind::usnic || pool.usnic.vnic == Vnic::own))
     fixes.emplace_back("let ranks share devices (--rdma-share)");
   if (fixes.empty()) fixes.emplace_back("see `berth devices -v` for the reasons");
 

@@ -55,11 +55,15 @@ std::string_view to_string(PoolKind kind) {
       return "pf";
     case PoolKind::host:
       return "host";
+    case PoolKind::usnic:
+      return "usnic";
   }
   return "macvlan";
 }
 
 std::string_view to_string(IrqSteering steering) { return steering == IrqSteering::near ? "near" : "off"; }
+
+std::string_view to_string(Vnic vnic) { return vnic == Vnic::own ? "own" : "shared"; }
 
 std::string_view to_string(RdmaMode mode) {
   switch (mode) {

@@ -17,9 +17,12 @@ namespace berth {
 enum class PoolKind {
   macvlan,
   sriov,
-  pf,    ///< whole NICs: the parents themselves
-  host,  ///< no device of its own: a share of an RDMA device, in the host's network
+  pf,     ///< whole NICs: the parents themselves
+  host,   ///< no device of its own: a share of an RDMA device, in the host's network
+  usnic,  ///< Cisco usNIC; a pool of shared vNICs has devices of kind `host`
 };
+/// Whether devices of this kind are netdevs of the host, which are moved into their berths.
+constexpr bool is_moved(PoolKind kind) { return kind != PoolKind::macvlan && kind != PoolKind::host; }
 enum class Park { boot, first_use, never };
 /// How a rank gets at an RDMA device. The kernel is in one of two modes (rdma system show), which Berth never changes.
 enum class RdmaMode {
@@ -45,6 +48,18 @@ struct RdmaSettings {
   bool operator==(const RdmaSettings&) const = default;
 };
 
+/// What ranks of a usNIC pool get.
+enum class Vnic {
+  own,    ///< each a whole vNIC: the PF's netdev and all its VFs
+  shared  ///< VFs of a vNIC that stays on the host
+};
+std::string_view to_string(Vnic vnic);
+struct UsnicSettings {
+  Vnic vnic = Vnic::own;
+  unsigned qps_per_rank = 1;  ///< that count against the vNIC's VFs
+  bool operator==(const UsnicSettings&) const = default;
+};
+
 /// Where the addresses of a berth come from.
 struct AddressPolicy {
   bool inherit = false;          ///< keep what the device had on the host (sriov only)
@@ -67,19 +82,25 @@ struct Pool {
   PoolKind kind = PoolKind::macvlan;
   std::vector<std::string>
       parents;  ///< PFs, macvlan parents (host: RDMA devices): name or PCI address; wildcards (not pf)
-  unsigned berths_per_parent = 0;  ///< macvlan, host: how many on each parent; sriov: 0 = every VF
+  unsigned berths_per_parent = 0;  ///< macvlan, host: how many on each parent; sriov: 0 = every VF; usnic: likewise
   Park park = Park::first_use;
   std::string interface = "rdma0";  ///< name of the netdev inside the berth
   AddressPolicy addresses;
   std::optional<unsigned> mtu;     ///< bytes; empty: the parent's
   std::vector<IpPrefix> gateways;  ///< default routes through these addresses; usually none on a fabric
   RdmaSettings rdma;
-  VfPolicy vf;       ///< sriov only
-  std::string gres;  ///< Slurm's generic resource that counts the devices; empty: Slurm does not know them
+  VfPolicy vf;          ///< sriov only
+  UsnicSettings usnic;  ///< usnic only
+  std::string gres;     ///< Slurm's generic resource that counts the devices; empty: Slurm does not know them
   PlacementOrder order = PlacementOrder::locality;
   Shortage shortage = Shortage::fail;  ///< some: ranks that get no device are in the host's network
   bool operator==(const Pool&) const = default;
 };
+
+/// Whether ranks of the pool stay in the host's network, as those do that share a device which they only open.
+inline bool is_in_host_network(const Pool& pool) {
+  return pool.kind == PoolKind::host || (pool.kind == PoolKind::usnic && pool.usnic.vnic == Vnic::shared);
+}
 
 /// Who may use which pools, and how much of them. Fields that are empty do not restrict.
 struct AllowRule {

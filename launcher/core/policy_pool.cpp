@@ -9,6 +9,7 @@
 #include "launcher/core/addresses.hpp"
 #include "launcher/core/error.hpp"
 #include "launcher/core/policy_rdma.hpp"
+#include "launcher/core/policy_usnic.hpp"
 
 namespace berth {
 namespace {
@@ -128,6 +129,7 @@ std::vector<std::string> pool_keys() {
   std::vector<std::string> keys = {"name",  "kind", "parents",  "berths", "park", "interface", "addresses",
                                    "nodes", "mtu",  "gateways", "vf",     "gres", "order",     "shortage"};
   for (std::string& key : rdma_keys()) keys.push_back(std::move(key));
+  for (std::string& key : usnic_keys()) keys.push_back(std::move(key));
   return keys;
 }
 
@@ -141,7 +143,9 @@ Pool parse_pool(PolicySection section) {
   pool.name = name.text;
   section.title = fmt::format("[[pool]] \"{}\"", pool.name);
 
-  pool.kind = section.required_choice("kind", {PoolKind::macvlan, PoolKind::sriov, PoolKind::pf, PoolKind::host});
+  pool.kind = section.required_choice(
+      "kind", {PoolKind::macvlan, PoolKind::sriov, PoolKind::pf, PoolKind::host, PoolKind::usnic});
+  pool.usnic = parse_usnic(section, pool.kind);
   pool.rdma = parse_rdma(section, pool.kind);
   if (!section.has("parents")) section.refuse("parents", "'parents' is missing", "parents = [\"eth1\"]");
   const std::vector<PolicyString> parents = section.strings("parents", false);
@@ -154,8 +158,8 @@ Pool parse_pool(PolicySection section) {
   }
   pool.order = section.choice("order", {PlacementOrder::locality, PlacementOrder::balance}).value_or(pool.order);
   pool.shortage = section.choice("shortage", {Shortage::fail, Shortage::share, Shortage::some}).value_or(pool.shortage);
-  if (pool.kind == PoolKind::host) {
-    if (pool.berths_per_parent == 0)
+  if (is_in_host_network(pool)) {
+    if (pool.kind == PoolKind::host && pool.berths_per_parent == 0)
       section.refuse("berths", "'berths' is missing", "say how many ranks may share each device: berths = 8");
     for (const char* key : {"park", "interface", "addresses", "nodes", "mtu", "gateways"})
       if (section.has(key))
@@ -164,11 +168,12 @@ Pool parse_pool(PolicySection section) {
     pool.park = Park::never;
     return pool;
   }
-  if (pool.kind == PoolKind::pf) {
-    // A NIC that a wildcard catches could be the one that the node itself is reached by.
+  // A NIC that a wildcard catches could be the one that the node itself is reached by.
+  if (pool.kind == PoolKind::pf || pool.kind == PoolKind::usnic)
     for (const PolicyString& parent : parents)
       if (parent.text.find_first_of("*?[") != std::string::npos)
         section.refuse(parent.where, "whole NICs leave the host, so each has to be named", "write their PCI addresses");
+  if (pool.kind == PoolKind::pf) {
     for (const char* key : {"berths", "park", "rdma"})
       if (section.has(key))
         section.refuse(key, fmt::format("'{}' makes no sense for a whole NIC, which is one device, and home between "
@@ -194,6 +199,7 @@ Pool parse_pool(PolicySection section) {
     pool.gres = gres->text;
   }
   parse_addresses(section, pool);
+  if (pool.kind == PoolKind::usnic) check_usnic_addresses(section, pool.addresses);
 
   const auto& ranges = pool.addresses.ranges;
   const bool v6 = std::any_of(ranges.begin(), ranges.end(),

@@ -9,6 +9,14 @@ namespace {
 
 RdmaMode parse_mode(const PolicySection& section, PoolKind kind) {
   const auto mode = section.choice("rdma", {RdmaMode::off, RdmaMode::exclusive, RdmaMode::shared});
+  if (kind == PoolKind::usnic) {
+    if (mode.value_or(RdmaMode::shared) != RdmaMode::shared)
+      section.refuse("rdma",
+                     "usNIC devices are seen from all network namespaces: their driver cannot move them, and they are "
+                     "nothing without RDMA",
+                     "leave 'rdma' out, and let the kernel be in mode shared: options ib_core netns_mode=1");
+    return RdmaMode::shared;
+  }
   if (!mode && kind == PoolKind::host)
     section.refuse("kind", "a pool in the host's network gives nothing but RDMA, and 'rdma' is missing",
                    "add rdma = \"shared\"");

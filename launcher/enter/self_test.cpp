@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "launcher/core/error.hpp"
+#include "launcher/core/usnic.hpp"
 #include "launcher/system/fd.hpp"
 #include "launcher/system/link_flags.hpp"
 #include "launcher/system/netlink_link.hpp"
@@ -40,7 +41,8 @@ void test_port(const RdmaGrant& grant, int sysfs) {
   fail(grant, "port active",
        state.empty() ? fmt::format("there is no port {}", grant.port)
                      : fmt::format("port {} is '{}'", grant.port, state),
-       "check cable and switch port, and the link of the PF");
+       is_usnic_name(grant.device) ? "check the link; a usNIC in state INIT has no IPv4 address: ip address add"
+                                   : "check cable and switch port, and the link of the PF");
 }
 
 void test_link(const RdmaGrant& grant) {
@@ -62,6 +64,13 @@ void test_addresses(const RdmaGrant& grant) {
 }
 
 void test_gids(const RdmaGrant& grant, int sysfs) {
+  if (is_usnic_name(grant.device)) {
+    const auto link = LinkSocket().find(grant.interface);
+    if (const auto defect =
+            find_usnic_gid_defect(sysfs, grant.device, link ? link->mac : MacAddress{}, grant.addresses))
+      fail(grant, "GID present", *defect, "run as root: berth unpark, then berth park");
+    return;
+  }
   if (is_infiniband_port(sysfs, grant.device, grant.port)) return;
   if (const auto missing = find_address_without_gid(sysfs, grant.device, grant.port, grant.interface, grant.addresses))
     fail(grant, "GID present", fmt::format("its table has no GID for {} of '{}'", *missing, grant.interface),

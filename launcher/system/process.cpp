@@ -97,19 +97,34 @@ void wait_for_end(const std::vector<UniqueFd>& processes, std::chrono::steady_cl
   }
 }
 
-}  // namespace
-
-std::uint64_t read_start_time(int pid) {
+std::uint64_t read_stat_field(int pid, int number) {
   const std::string path = fmt::format("/proc/{}/stat", pid);
   const std::string text = read_file(AT_FDCWD, path);
   // The second field is the command in parentheses and may contain anything; count from its end.
   std::size_t position = text.rfind(')');
-  for (int field = 2; field < 22 && position != std::string::npos; ++field) position = text.find(' ', position + 1);
-  std::uint64_t ticks = 0;
+  for (int field = 2; field < number && position != std::string::npos; ++field) position = text.find(' ', position + 1);
+  std::uint64_t value = 0;
   if (position == std::string::npos ||
-      std::from_chars(text.data() + position + 1, text.data() + text.size(), ticks).ec != std::errc())
-    throw Error(ErrorCode::host, fmt::format("cannot read '{}'", path), "it has fewer than 22 fields");
-  return ticks;
+      std::from_chars(text.data() + position + 1, text.data() + text.size(), value).ec != std::errc())
+    throw Error(ErrorCode::host, fmt::format("cannot read '{}'", path), fmt::format("it has no field {}", number));
+  return value;
+}
+
+}  // namespace
+
+std::uint64_t read_start_time(int pid) {
+  constexpr int kStartTime = 22;
+  return read_stat_field(pid, kStartTime);
+}
+
+std::vector<int> read_ancestry(int pid) {
+  constexpr int kParent = 4;
+  std::vector<int> ancestry;
+  try {
+    for (int each = pid; each > 0; each = static_cast<int>(read_stat_field(each, kParent))) ancestry.push_back(each);
+  } catch (const Error&) {  // it has ended meanwhile
+  }
+  return ancestry;
 }
 
 std::vector<std::vector<int>> read_processes_in_each(const std::vector<std::uint64_t>& netns_inodes) {

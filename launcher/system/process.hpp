@@ -11,6 +11,9 @@ namespace berth {
 /// such process.
 std::uint64_t read_start_time(int pid);
 
+/// The process, its parent, and so on up to the first of its pid namespace; as far as they still live.
+std::vector<int> read_ancestry(int pid);
+
 /// For each netns (by inode, see netns_inode()) the pids of processes of which at least one thread is in it. One pass
 /// over /proc, however many are asked for. Zombies are in no namespace. Throws Error{host} if /proc cannot be read.
 std::vector<std::vector<int>> read_processes_in_each(const std::vector<std::uint64_t>& netns_inodes);

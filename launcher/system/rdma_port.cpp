@@ -7,6 +7,8 @@
 
 #include <algorithm>
 
+#include "launcher/core/usnic.hpp"
+
 namespace berth {
 
 namespace {
@@ -70,6 +72,22 @@ std::optional<std::string> find_address_without_gid(int sysfs, const std::string
   for (const IpPrefix& address : addresses)
     if (to_gid(address) == missing.front()) return address_to_string(address);
   return missing.front();
+}
+
+std::optional<std::string> find_usnic_gid_defect(int sysfs, const std::string& device, const MacAddress& mac,
+                                                 const std::vector<IpPrefix>& addresses) {
+  const std::string text = read_attribute(sysfs, port_path(device, 1) + "/gids/0");
+  const auto gid = parse_usnic_gid(text);
+  if (!gid) return fmt::format("its GID is '{}'", text);
+  if (gid->mac != mac)
+    return fmt::format("its GID has the MAC address {}, not {}", to_string(gid->mac), to_string(mac));
+  if (!gid->address) return "its driver knows no IPv4 address of it";
+  const auto is_it = [&](const IpPrefix& address) {
+    return address.family == IpPrefix::Family::v4 && address_to_string(address) == address_to_string(*gid->address);
+  };
+  if (std::ranges::none_of(addresses, is_it))
+    return fmt::format("its driver knows the address {} of it", address_to_string(*gid->address));
+  return std::nullopt;
 }
 
 std::optional<unsigned> find_gid_index(int sysfs, const std::string& device, unsigned port, const std::string& netdev,

@@ -21,6 +21,11 @@ bool is_infiniband_port(int sysfs, const std::string& device, unsigned port);
 std::optional<std::string> find_address_without_gid(int sysfs, const std::string& device, unsigned port,
                                                     const std::string& netdev, const std::vector<IpPrefix>& addresses);
 
+/// What is missing before a usNIC can be used, whose one GID is made of the netdev's MAC and IPv4 address; nullopt:
+/// nothing, the driver has taken note of both.
+std::optional<std::string> find_usnic_gid_defect(int sysfs, const std::string& device, const MacAddress& mac,
+                                                 const std::vector<IpPrefix>& addresses);
+
 /// Where the table has the GID of `address` that belongs to `netdev`; where it is there for both versions of RoCE, the
 /// one of version 2, which is routable. nullopt: nowhere.
 std::optional<unsigned> find_gid_index(int sysfs, const std::string& device, unsigned port, const std::string& netdev,

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "launcher/system/root_dir.hpp"
+#include "launcher/system/sysfs_usnic.hpp"
 
 namespace berth {
 namespace {
@@ -111,6 +112,9 @@ RdmaDevice read_rdma_device(const RootDir& root, const std::string& name, const 
   device.name = name;
   device.pci = parse_pci_address(root.read_link_name(path + "/device").value_or(""));
   device.netdev = root.read_text(path + "/ports/1/gid_attrs/ndevs/0").value_or("");
+  if (is_usnic_name(name))  // whose GIDs name no netdev
+    for (const NetDevice& net : net_devices)
+      if (device.pci && net.pci == device.pci) device.netdev = net.name;
   device.link_layer = root.read_text(path + "/ports/1/link_layer").value_or("");
   if (const auto net = std::ranges::find(net_devices, device.netdev, &NetDevice::name); net != net_devices.end()) {
     // The port of a RoCE device is what its netdev is; several drivers would ask that under the RTNL lock, too.
@@ -216,6 +220,7 @@ Inventory read_inventory(const std::string& root_path, const std::string& host, 
   known = std::move(speeds);
   for (const std::string& name : root.list(kRdma))
     inventory.rdma_devices.push_back(read_rdma_device(root, name, inventory.net_devices));
+  inventory.usnic_devices = read_usnic_devices(root);
   for (const std::string& name : root.list(kPci)) {
     if (auto pf = read_physical_function(root, name)) inventory.physical_functions.push_back(*std::move(pf));
     if (auto gpu = read_gpu(root, name)) inventory.gpus.push_back(*std::move(gpu));

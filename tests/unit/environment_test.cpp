@@ -235,3 +235,21 @@ TEST_CASE("A rank with several devices gets lists where libraries take them", "[
   rdma[1].gid_index = 3;
   CHECK(make().at("UCX_IB_GID_INDEX") == "3");
 }
+
+TEST_CASE("With a usNIC libfabric and Open MPI are told of it, and UCX, which cannot use it, is not", "[environment]") {
+  const NodePlan plan = plan_with_berth();
+  std::vector<RdmaGrant> rdma(1);
+  rdma[0].device = "usnic_1";
+  const auto environment = [&](Environment current) {
+    for (const auto& change : resolve_environment(current, {device_environment(plan.berths, rdma), {}, {}, {}}))
+      current[change.name] = change.value;
+    return current;
+  };
+  CHECK(environment({}).at("FI_PROVIDER") == "usnic");
+  CHECK(environment({}).at("OMPI_MCA_btl_usnic_if_include") == "usnic_1");
+  CHECK(environment({}).at("UCX_NET_DEVICES") == "rdma0");
+  CHECK(environment({{"FI_PROVIDER", "tcp"}}).at("FI_PROVIDER") == "tcp");
+  CHECK(environment({{"OMPI_MCA_btl_usnic_if_exclude", "usnic_0"}}).count("OMPI_MCA_btl_usnic_if_include") == 0);
+  rdma[0].device = "mlx5_3";
+  CHECK(environment({}).count("FI_PROVIDER") == 0);
+}

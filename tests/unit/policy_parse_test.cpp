@@ -179,7 +179,7 @@ TEST_CASE("Refusals name the place, the mistake and the remedy", "[policy_parse]
       {"version = 1\n[[pool]]\nname = [\"a\"]\n", "3:8: [[pool]]: 'name' must be a string, not an array"},
       {"version = 1\n[[pool]]\nname = \"a\"\n", "2:1: [[pool]] \"a\": 'kind' is missing"},
       {"version = 1\n[[pool]]\nname = \"a\"\nkind = \"macvlna\"\n",
-       "4:8: [[pool]] \"a\": kind = \"macvlna\" is none of macvlan, sriov, pf, host | did you mean 'macvlan'?"},
+       "4:8: [[pool]] \"a\": kind = \"macvlna\" is none of macvlan, sriov, pf, host, usnic | did you mean 'macvlan'?"},
       {"version = 1\n[[pool]]\nname = \"a\"\nkind = \"sriov\"\n", "'parents' is missing"},
       {"version = 1\n[[pool]]\nname = \"a\"\nparnets = []\n",
        "4:1: [[pool]]: unknown key 'parnets' | did you mean 'parents'?"},
@@ -332,6 +332,17 @@ TEST_CASE("The example policies are policies", "[policy_parse]") {
     CHECK_FALSE(policy.pools.empty());
     CHECK_FALSE(policy.images.paths.empty());
   }
+}
+
+TEST_CASE("The policies of the example pages are policies", "[policy_parse]") {
+  int policies = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator(std::filesystem::path(BERTH_SOURCE_DIR) / "examples/policies")) {
+    CAPTURE(entry.path());
+    CHECK(refusal(read_text(entry.path())) == "accepted");
+    ++policies;
+  }
+  CHECK(policies >= 7);
 }
 
 TEST_CASE("The fragments in the documentation are policies", "[policy_parse]") {

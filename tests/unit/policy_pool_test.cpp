@@ -100,3 +100,27 @@ TEST_CASE("A pool of whole NICs", "[policy_pool]") {
   CHECK_THAT(refusal(kHeader + "[[pool]]\nname = \"port\"\nkind = \"pf\"\nparents = [\"eth*\"]\n"),
              ContainsSubstring("each has to be named"));
 }
+
+TEST_CASE("What a usNIC pool must and must not say", "[policy_pool]") {
+  const std::string usnic = kHeader + "[[pool]]\nname = \"p\"\nkind = \"usnic\"\nparents = [\"eth4\"]\n";
+  const std::string range = "addresses = [\"10.0.0.0/16\"]\nnodes = \"n1\"\n";
+  CHECK(refusal(usnic + range) == "accepted");
+  CHECK(refusal(usnic + "addresses = \"inherit\"\n") == "accepted");
+  CHECK(refusal(usnic + "vnic = \"shared\"\n") == "accepted");
+  CHECK(refusal(usnic + "vnic = \"shared\"\nberths = 4\nqps_per_rank = 2\n") == "accepted");
+  CHECK_THAT(refusal(kHeader + "[[pool]]\nname = \"p\"\nkind = \"usnic\"\nparents = [\"usnic_*\"]\n"),
+             ContainsSubstring("each has to be named"));
+  CHECK_THAT(refusal(usnic), ContainsSubstring("usNIC works only with an IPv4 address"));
+  CHECK_THAT(refusal(usnic + "addresses = [\"fd77::/64\"]\nnodes = \"n1\"\n"), ContainsSubstring("IPv4 address"));
+  CHECK_THAT(refusal(usnic + "addresses = [\"10.0.0.0/16\", \"10.1.0.0/16\"]\nnodes = \"n1\"\n"),
+             ContainsSubstring("keeps one IPv4 address"));
+  CHECK_THAT(refusal(usnic + range + "berths = 4\n"), ContainsSubstring("let ranks share: vnic = \"shared\""));
+  CHECK_THAT(refusal(usnic + range + "rdma = \"exclusive\"\n"), ContainsSubstring("their driver cannot move them"));
+  CHECK_THAT(refusal(usnic + range + "rdma = \"off\"\n"), ContainsSubstring("netns_mode=1"));
+  CHECK_THAT(refusal(usnic + range + "vnic = \"both\"\n"), ContainsSubstring("own, shared"));
+  CHECK_THAT(refusal(usnic + range + "qps_per_rank = 0\n"), ContainsSubstring("qps_per_rank"));
+  CHECK_THAT(refusal(usnic + range + "[pool.vf]\nvlan = 7\n"), ContainsSubstring("only pools with kind = \"sriov\""));
+  CHECK_THAT(refusal(usnic + "vnic = \"shared\"\ninterface = \"eth1\"\n"),
+             ContainsSubstring("makes no sense in the host's network"));
+  CHECK_THAT(refusal(kMacvlan + "vnic = \"own\"\n"), ContainsSubstring("'vnic' is about usNIC"));
+}
