@@ -85,6 +85,12 @@ BERTH_EXPORT int slurm_spank_task_init(spank_t spank, int /*argc*/, char** /*arg
   });
 }
 
+BERTH_EXPORT int slurm_spank_task_exit(spank_t /*spank*/, int /*argc*/, char** /*argv*/) {
+  return guard([&] {
+    if (step) step->end_task();
+  });
+}
+
 BERTH_EXPORT int slurm_spank_exit(spank_t spank, int /*argc*/, char** /*argv*/) {
   return guard([&] {
     if (step && spank_remote(spank) == 1) step->finish();

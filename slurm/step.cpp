@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <sstream>
 
 #include "launcher/broker/protocol.hpp"
 #include "launcher/broker/start_broker.hpp"
@@ -122,6 +123,17 @@ void SlurmStep::enter_unprivileged(spank_t spank) {
   } catch (const Error& error) {
     fail_task(error, exit_code);
   }
+}
+
+void SlurmStep::end_task() {
+  if (++ended_tasks_ < job_.local_tasks || !request_.stats || !control_) return;
+  send_message(control_.get(), {{"report", true}});
+  pollfd answered{control_.get(), POLLIN, 0};
+  while (poll(&answered, 1, kFinishPatienceMilliseconds) < 0 && errno == EINTR) continue;
+  if ((answered.revents & POLLIN) == 0) return;
+  const auto answer = receive_message(control_.get());
+  std::istringstream report(answer ? answer->body.value("report", "") : "");
+  for (std::string line; std::getline(report, line);) say(line);
 }
 
 void SlurmStep::finish() {

@@ -27,6 +27,9 @@ class SlurmStep {
   void enter_privileged(spank_t spank);
   /// task_init, the user, in the task. Does not return on failure (125, 126, 127).
   void enter_unprivileged(spank_t spank);
+  /// task_exit, in slurmstepd: after the last task, while srun still listens, says what the step has sent and received,
+  /// if that was asked for.
+  void end_task();
   /// exit: the broker brings everything home; waits for it.
   void finish();
 
@@ -41,6 +44,7 @@ class SlurmStep {
   std::string directory_;  // STATE/steps/JOB.STEP
   UniqueFd control_;
   std::optional<Error> failure_;
+  unsigned ended_tasks_ = 0;
   std::optional<Entry> entry_;  // in the task
   unsigned local_task_ = 0;     // in the task
 };

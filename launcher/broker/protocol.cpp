@@ -72,7 +72,8 @@ json request_to_json(const Request& request) {
           {"share", request.share},
           {"wait_seconds", request.wait_seconds},
           {"onload", request.onload ? json(*request.onload) : json()},
-          {"verbose", request.verbose}};
+          {"verbose", request.verbose},
+          {"stats", request.stats ? json(*request.stats) : json()}};
 }
 
 Request parse_request(const json& object) {
@@ -93,6 +94,7 @@ Request parse_request(const json& object) {
   if (const json onload = reader.get<json>("onload"); !onload.is_null())
     request.onload = reader.get<std::vector<std::string>>("onload");
   request.verbose = reader.get<bool>("verbose");
+  if (const json stats = reader.get<json>("stats"); !stats.is_null()) request.stats = stats.get<std::string>();
   return request;
 }
 

@@ -2,8 +2,11 @@
 // descriptors beside it. All sockets are reachable by root only, or were handed over as descriptors.
 //
 //   slurmstepd -> broker    StepRecord once, then RankRecord per rank as soon as it is forked; EOF ends the step
+//                           between them {"report": true}, answered with {"report": TEXT}: what to tell the user at the
+//                           end of a step that has Request::stats
 //   berth-enter -> broker   StepRecord once, if this rank has started the broker; EOF says nothing
-//   rank       -> broker    {"local_rank": N}, from berth-enter with {"rank": N}; later {"entered": true}
+//   rank       -> broker    {"local_rank": N}, from berth-enter with {"rank": N}, and its standard
+//                           error where the step has Request::stats; later {"entered": true}
 //   broker     -> rank      {"admitted": true} or {"error": …} after "entered", if the Grant has an RDMA device
 //   broker     -> rank      Grant, or {"error": …}, with {"heard": true} if another rank of berth-enter's has said it
 //                           before that, while devices are awaited, {"waiting": TEXT}

@@ -97,6 +97,7 @@ void Step::run() {
   end_relay();
   release_finished(true);
   remove_services();
+  if (record_.request.stats && record_.awaited_ranks > 0) say_figures();
   if (record_.awaited_ranks == 0) remove_step_directory(directory_);
 }
 
@@ -231,6 +232,7 @@ void Step::on_control() {
     kill_ranks();
     return;
   }
+  if (message->body.contains("report")) return answer_report();
   RankRecord record = parse_rank_record(message->body);
   ranks_.at(record.local_rank).planned = record.local_rank;
   announce(record.local_rank, std::move(record));
@@ -289,6 +291,9 @@ void Step::end_gathering() {
   std::iota(order.begin(), order.end(), 0U);
   std::ranges::sort(order, {}, [this](std::size_t index) { return ranks_[index].record.local_rank; });
   for (std::size_t position = 0; position < order.size(); ++position) ranks_[order[position]].planned = position;
+  // A launcher takes a rank for running as long as somebody has its standard error.
+  for (Rank& rank : ranks_)
+    if (UniqueFd voice = std::move(rank.voice); rank.planned == 0) voice_ = std::move(voice);
   phase_start_ = std::chrono::steady_clock::now();
   if (!ranks_.empty()) decide();
 }
@@ -315,6 +320,7 @@ void Step::on_listener() {
   if (index >= ranks_.size() || ranks_[index].connection) return;
   Rank& rank = ranks_[index];
   rank.connection = std::move(connection);
+  if (patience_ && record_.request.stats && hello->fds.size() == 1) rank.voice = std::move(hello->fds.front());
   watch(rank.connection.get(), Source::connection, index);
   if (patience_ && ranks_.size() == record_.awaited_ranks) return end_gathering();
   if (plan_ || failure_) answer(rank);

@@ -12,6 +12,7 @@
 #include "launcher/broker/protocol.hpp"
 #include "launcher/broker/rank_cgroups.hpp"
 #include "launcher/broker/relay.hpp"
+#include "launcher/core/berth_counters.hpp"
 #include "launcher/core/plan.hpp"
 #include "launcher/image/image.hpp"
 #include "launcher/system/fd.hpp"
@@ -40,6 +41,7 @@ class Step {
     RankRecord record;        // pid 0: not forked yet
     UniqueFd pidfd;
     UniqueFd connection;  // from connect() to exec
+    UniqueFd voice;       // its standard error, until it is known whose is used
     bool answered = false;
     bool entered = false;
     bool dead = false;
@@ -48,8 +50,10 @@ class Step {
   struct TakenBerth {
     std::optional<HeldBerth> held;  // empty: released
     std::optional<RdmaGrant> rdma;
-    std::string irqs;             // which were steered where
-    bool sockets_closed = false;  // by the relay
+    std::string irqs = {};                       // which were steered where
+    bool sockets_closed = false;                 // by the relay
+    std::optional<BerthCounters> baseline = {};  // with Request::stats; empty: not read, or read for the last time
+    std::optional<BerthFigures> figures = {};    // with Request::stats
   };
   enum class Source : std::uint64_t {
     control,
@@ -95,6 +99,11 @@ class Step {
   void kill_ranks(std::optional<std::size_t> spared = std::nullopt);
   void release_finished(bool kill_leftovers);
   [[nodiscard]] bool all_dead() const;
+  void read_baselines();
+  void read_last_figures(const std::vector<std::size_t>& berths);
+  std::string report_figures();
+  void answer_report();
+  void say_figures();
   void end_phase(const char* name);
 
   StepOptions options_;
@@ -127,7 +136,9 @@ class Step {
   std::vector<Rank> ranks_;
   std::vector<TakenBerth> berths_;
   RankCgroups cgroups_;
-  std::string phases_;  // "policy 0.2, inventory 1.1, …" in milliseconds, for --rdma-verbose
+  UniqueFd voice_;            // standard error of the first rank of `berth run`, with Request::stats
+  double figures_since_ = 0;  // seconds since 1970
+  std::string phases_;        // "policy 0.2, inventory 1.1, …" in milliseconds, for --rdma-verbose
   std::chrono::steady_clock::time_point phase_start_;
   bool admitted_ = false;
   bool refused_ = false;  // one rank has been told so

@@ -99,8 +99,12 @@ void Step::take(const NodePlan& plan, std::vector<Claim> claims) {
   }
   for (std::size_t i = 0; i < held.size(); ++i) {
     const bool in_host_network = !held[i].netns;  // where no listener is needed
-    berths_.push_back({std::move(held[i]), std::move(rdma[i]), std::move(irqs[i]), in_host_network});
+    berths_.push_back({.held = std::move(held[i]),
+                       .rdma = std::move(rdma[i]),
+                       .irqs = std::move(irqs[i]),
+                       .sockets_closed = in_host_network});
   }
+  if (record_.request.stats) read_baselines();
   for (Rank& rank : ranks_) rank.berth = plan.ranks[rank.planned].berth;
   plan_ = plan;
 }
@@ -263,10 +267,13 @@ void Step::release_finished(bool kill_leftovers) {
   std::vector<HeldBerth> empty;
   const auto processes =
       kill_leftovers ? std::vector<std::vector<int>>(finished.size()) : read_processes_in_each(inodes);
-  for (std::size_t k = 0; k < finished.size(); ++k) {
-    if (!processes[k].empty()) continue;
-    empty.push_back(std::move(*berths_[finished[k]].held));
-    berths_[finished[k]].held.reset();
+  std::vector<std::size_t> emptied;
+  for (std::size_t k = 0; k < finished.size(); ++k)
+    if (processes[k].empty()) emptied.push_back(finished[k]);
+  if (record_.request.stats) read_last_figures(emptied);
+  for (const std::size_t i : emptied) {
+    empty.push_back(std::move(*berths_[i].held));
+    berths_[i].held.reset();
   }
   std::vector<std::string> ids;
   for (const HeldBerth& berth : empty) ids.push_back(berth.record.berth.id);

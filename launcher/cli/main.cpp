@@ -59,7 +59,8 @@ berth::Error usage_error(const CLI::App& app, const CLI::ParseError& error) {
 void add_verbs(CLI::App& app, berth::GlobalOptions& options) {
   for (const auto add : {berth::add_plan_verb, berth::add_run_verb, berth::add_devices_verb, berth::add_capture_verb,
                          berth::add_policy_verb, berth::add_park_verb, berth::add_unpark_verb, berth::add_leases_verb,
-                         berth::add_repair_verb, berth::add_doctor_verb, berth::add_gres_verb, berth::add_version_verb})
+                         berth::add_repair_verb, berth::add_stats_verb, berth::add_doctor_verb, berth::add_gres_verb,
+                         berth::add_version_verb})
     add(app, options);
 }
 

@@ -17,6 +17,7 @@ void add_plan_verb(CLI::App& app, GlobalOptions& options);
 void add_policy_verb(CLI::App& app, GlobalOptions& options);
 void add_repair_verb(CLI::App& app, GlobalOptions& options);
 void add_run_verb(CLI::App& app, GlobalOptions& options);
+void add_stats_verb(CLI::App& app, GlobalOptions& options);
 void add_unpark_verb(CLI::App& app, GlobalOptions& options);
 void add_version_verb(CLI::App& app, GlobalOptions& options);
 

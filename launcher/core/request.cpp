@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "launcher/core/error.hpp"
+#include "launcher/core/stats_file.hpp"
 #include "launcher/core/values.hpp"
 
 namespace berth {
@@ -174,6 +175,14 @@ NetScope parse_net(std::string_view value) {
          "rank: a network namespace per rank; node: one for all ranks of a node; host: the host's own");
 }
 
+std::optional<std::string> parse_stats(std::string_view value) {
+  if (value == "0") return std::nullopt;
+  if (value.empty() || value == "1") return "";
+  if (const std::string why = find_pattern_error(value); !why.empty())
+    refuse("stats", value, why, "%N stands for the node, %j for the job, %s for the step, %% for %");
+  return std::string(value);
+}
+
 }  // namespace
 
 std::string_view to_string(NetScope scope) {
@@ -271,6 +280,9 @@ const std::vector<OptionSpec>& option_specs() {
       {"onload", "PROFILE,…", "run the ranks under the host's OpenOnload, with the settings of these profiles", true},
       {"share", "", "let ranks share a device where there are fewer devices than ranks"},
       {"wait", "SECONDS", "wait this long for devices that other jobs hold (default: 0)"},
+      {"stats", "FILE",
+       "say at the end what each rank sent and received; or write it as JSON to FILE (%N: node, %j: job, %s: step)",
+       true},
       {"verbose", "", "say what each rank gets, and why"},
   };
   return specs;
@@ -327,6 +339,8 @@ void apply_option(Request& request, std::string_view name, std::string_view valu
     request.share = parse_flag(name, value);
   } else if (name == "wait") {
     request.wait_seconds = parse_seconds(name, value);
+  } else if (name == "stats") {
+    request.stats = parse_stats(value);
   } else if (name == "verbose") {
     request.verbose = parse_flag(name, value);
   }

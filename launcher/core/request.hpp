@@ -72,6 +72,8 @@ struct Request {
   /// Profiles of OpenOnload, under which the ranks run; may be none. nullopt: they run without it.
   std::optional<std::vector<std::string>> onload;
   bool verbose = false;
+  std::optional<std::string>
+      stats;  ///< what ranks sent and received, at the end: "" says it, else it goes to this file
   bool operator==(const Request&) const = default;
 };
 

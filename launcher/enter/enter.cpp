@@ -52,12 +52,12 @@ Error broker_ended() {
 }
 
 std::optional<Entry> request_entry(UniqueFd broker, const nlohmann::json& hello, void (*say)(const std::string&),
-                                   bool& heard) {
+                                   bool& heard, const std::vector<int>& fds) {
   Entry entry;
   PhaseClock clock(entry.phases);
   entry.broker = std::move(broker);
   try {
-    send_message(entry.broker.get(), hello);
+    send_message(entry.broker.get(), hello, fds);
   } catch (const Error&) {  // closed already
     return std::nullopt;
   }

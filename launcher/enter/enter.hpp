@@ -26,8 +26,9 @@ struct Entry {
 /// Says `hello` (protocol.hpp) on a connection to the step's broker and waits for the answer; `say` shows interim
 /// messages to the user. nullopt if the broker took no more ranks: nothing was answered. Throws the broker's Error;
 /// `heard` tells whether another rank has shown it to the user.
+/// `fds` go with `hello`.
 std::optional<Entry> request_entry(UniqueFd broker, const nlohmann::json& hello, void (*say)(const std::string&),
-                                   bool& heard);
+                                   bool& heard, const std::vector<int>& fds = {});
 
 /// What to say of a broker that is gone before its time.
 Error broker_ended();

@@ -96,8 +96,8 @@ Entry enter_step(const Credentials& user, const LaunchContext& context, const Ru
       const UniqueFd control = start_broker(program, listener);
       send_message(control.get(), to_json_value(make_step_record(user, context, request, environment)));
     });
-    auto entry =
-        request_entry(std::move(broker), {{"local_rank", context.local_rank}, {"rank", context.rank}}, say, heard);
+    auto entry = request_entry(std::move(broker), {{"local_rank", context.local_rank}, {"rank", context.rank}}, say,
+                               heard, request.stats ? std::vector{STDERR_FILENO} : std::vector<int>{});
     if (entry) return std::move(*entry);
   }
   throw broker_ended();

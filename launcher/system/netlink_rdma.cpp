@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <functional>
 
 #include "launcher/system/namespaces.hpp"
 
@@ -107,29 +106,66 @@ std::optional<RdmaCharDevice> RdmaSocket::find_char_device(const std::string& ki
   return found;
 }
 
+int RdmaSocket::collect_owners(const RdmaLink& device, int command, int list, std::map<int, unsigned>& owners) {
+  return socket_.dump(
+      [&] {
+        NetlinkMessage request = make_request(command, NLM_F_DUMP);
+        put(request, RDMA_NLDEV_ATTR_DEV_INDEX, device.index);
+        return request;
+      },
+      [&] { owners.clear(); },
+      [&](nlmsghdr* message) {
+        for (const auto& [pid, count] : parse_rdma_owners(message, list)) owners[pid] += count;
+      });
+}
+
 std::vector<int> RdmaSocket::users(const RdmaLink& device) {
-  std::vector<int> users;
-  const auto collect = [&](int command, int list) {
-    return socket_.dump(
-        [&] {
-          NetlinkMessage request = make_request(command, NLM_F_DUMP);
-          put(request, RDMA_NLDEV_ATTR_DEV_INDEX, device.index);
-          return request;
-        },
-        [&] { users.clear(); },
-        [&](nlmsghdr* message) {
-          for (const int pid : parse_rdma_users(message, list))
-            if (std::find(users.begin(), users.end(), pid) == users.end()) users.push_back(pid);
-        });
-  };
-  int error_number = collect(RDMA_NLDEV_CMD_RES_CTX_GET, RDMA_NLDEV_ATTR_RES_CTX);
+  std::map<int, unsigned> owners;
+  int error_number = collect_owners(device, RDMA_NLDEV_CMD_RES_CTX_GET, RDMA_NLDEV_ATTR_RES_CTX, owners);
   // Kernels before 5.14 list no contexts; what matters most of what lies in them are QPs.
   if (error_number == EINVAL || error_number == EOPNOTSUPP)
-    error_number = collect(RDMA_NLDEV_CMD_RES_QP_GET, RDMA_NLDEV_ATTR_RES_QP);
+    error_number = collect_owners(device, RDMA_NLDEV_CMD_RES_QP_GET, RDMA_NLDEV_ATTR_RES_QP, owners);
   if (error_number != 0)
     throw system_error(error_number, fmt::format("cannot tell who uses RDMA device '{}'", device.name),
                        socket_.origin());
+  std::vector<int> users;
+  for (const auto& [pid, count] : owners) users.push_back(pid);
+  std::ranges::reverse(users);  // who can be named first
   return users;
+}
+
+std::map<std::string, std::uint64_t> RdmaSocket::counters(const RdmaLink& device, unsigned port) {
+  std::map<std::string, std::uint64_t> counters;
+  const NetlinkMessage request = make_request(RDMA_NLDEV_CMD_STAT_GET);
+  put(request, RDMA_NLDEV_ATTR_DEV_INDEX, device.index);
+  put(request, RDMA_NLDEV_ATTR_PORT_INDEX, port);
+  const int error_number =
+      socket_.transact(request.get(), [&](nlmsghdr* message) { counters = parse_rdma_counters(message); });
+  // EINVAL: the driver has none, or the kernel (before 5.2) does not know the request.
+  if (error_number != 0 && error_number != EINVAL && error_number != EOPNOTSUPP)
+    throw system_error(error_number, fmt::format("cannot read the counters of RDMA device '{}'", device.name),
+                       socket_.origin());
+  return counters;
+}
+
+std::map<int, RdmaObjects> RdmaSocket::objects(const RdmaLink& device) {
+  struct Kind {
+    int command;
+    int list;
+    unsigned RdmaObjects::*count;
+  };
+  std::map<int, RdmaObjects> objects;
+  for (const Kind& kind : {Kind{RDMA_NLDEV_CMD_RES_QP_GET, RDMA_NLDEV_ATTR_RES_QP, &RdmaObjects::qps},
+                           Kind{RDMA_NLDEV_CMD_RES_CQ_GET, RDMA_NLDEV_ATTR_RES_CQ, &RdmaObjects::cqs},
+                           Kind{RDMA_NLDEV_CMD_RES_MR_GET, RDMA_NLDEV_ATTR_RES_MR, &RdmaObjects::mrs}}) {
+    std::map<int, unsigned> owners;
+    const int error_number = collect_owners(device, kind.command, kind.list, owners);
+    if (error_number != 0 && error_number != EINVAL && error_number != EOPNOTSUPP)
+      throw system_error(error_number, fmt::format("cannot list what is in use of RDMA device '{}'", device.name),
+                         socket_.origin());
+    for (const auto& [pid, count] : owners) objects[pid].*kind.count = count;
+  }
+  return objects;
 }
 
 void RdmaSocket::move(const RdmaLink& device, const UniqueFd& netns) {

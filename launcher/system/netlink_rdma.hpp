@@ -1,10 +1,13 @@
 // RDMA devices through NETLINK_RDMA: which there are in a netns, their char devices, who uses them, and their move.
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "launcher/core/berth_counters.hpp"
 #include "launcher/core/inventory.hpp"
 #include "launcher/system/fd.hpp"
 #include "launcher/system/netlink_socket.hpp"
@@ -30,8 +33,14 @@ class RdmaSocket {
                                                                const std::optional<RdmaLink>& device = {},
                                                                unsigned port = 0);
 
-  /// Processes that have the device open, each once; 0 stands for those that are dying just now.
+  /// Processes that have the device open, each once; 0 stands for those that are dying just now,
+  /// and comes last.
   [[nodiscard]] std::vector<int> users(const RdmaLink& device);
+
+  /// The driver's counters of a port, by the kernel's names; none where the driver has none.
+  [[nodiscard]] std::map<std::string, std::uint64_t> counters(const RdmaLink& device, unsigned port);
+  /// What each process has made on the device; 0 stands for those that are dying just now.
+  [[nodiscard]] std::map<int, RdmaObjects> objects(const RdmaLink& device);
 
   /// Moves the device into `netns`. The kernel looks at the calling thread's netns, not at the socket's: the device has
   /// to be there. All its users lose it. Throws with what to do instead if its driver cannot be moved.
@@ -41,6 +50,8 @@ class RdmaSocket {
   [[nodiscard]] bool rename(const RdmaLink& device, const std::string& name);
 
  private:
+  int collect_owners(const RdmaLink& device, int command, int list, std::map<int, unsigned>& owners);
+
   NetlinkSocket socket_;
 };
 

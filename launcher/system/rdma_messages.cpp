@@ -5,9 +5,9 @@
 #include <netlink/msg.h>
 #include <rdma/rdma_netlink.h>
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <functional>
 
 #include "launcher/core/error.hpp"
 #include "launcher/system/netlink_socket.hpp"
@@ -65,6 +65,15 @@ class Attributes {
   std::array<const nlattr*, RDMA_NLDEV_ATTR_MAX> attributes_{};
 };
 
+/// `list`: an attribute full of attributes that each hold an object's; null: no object.
+void for_each_entry(const nlattr* list, const std::function<void(const Attributes&)>& body) {
+  if (!list) return;
+  int left = nla_len(list);
+  const auto* entry = static_cast<const nlattr*>(nla_data(list));
+  for (; nla_ok(entry, left); entry = nla_next(entry, &left)) body(Attributes(entry));
+  if (left > 0) malformed("a list of objects ends in the middle of one");
+}
+
 }  // namespace
 
 RdmaLink parse_rdma_device(const nlmsghdr* message) {
@@ -93,20 +102,22 @@ std::optional<RdmaNetnsMode> parse_rdma_netns_mode(const nlmsghdr* message) {
   return *mode == 0 ? RdmaNetnsMode::exclusive : RdmaNetnsMode::shared;
 }
 
-std::vector<int> parse_rdma_users(const nlmsghdr* message, int list) {
-  std::vector<int> users;
-  const nlattr* objects = Attributes(message).get(list);
-  if (!objects) return users;
-  int left = nla_len(objects);
-  const auto* entry = static_cast<const nlattr*>(nla_data(objects));
-  for (; nla_ok(entry, left); entry = nla_next(entry, &left)) {
-    const Attributes object(entry);
-    if (object.get(RDMA_NLDEV_ATTR_RES_KERN_NAME)) continue;  // the kernel's own
-    const auto pid = static_cast<int>(object.number<std::uint32_t>(RDMA_NLDEV_ATTR_RES_PID).value_or(0));
-    if (std::find(users.begin(), users.end(), pid) == users.end()) users.push_back(pid);
-  }
-  if (left > 0) malformed("a list of objects ends in the middle of one");
-  return users;
+std::map<int, unsigned> parse_rdma_owners(const nlmsghdr* message, int list) {
+  std::map<int, unsigned> owners;
+  for_each_entry(Attributes(message).get(list), [&](const Attributes& object) {
+    if (object.get(RDMA_NLDEV_ATTR_RES_KERN_NAME)) return;  // the kernel's own
+    ++owners[static_cast<int>(object.number<std::uint32_t>(RDMA_NLDEV_ATTR_RES_PID).value_or(0))];
+  });
+  return owners;
+}
+
+std::map<std::string, std::uint64_t> parse_rdma_counters(const nlmsghdr* message) {
+  std::map<std::string, std::uint64_t> counters;
+  for_each_entry(Attributes(message).get(RDMA_NLDEV_ATTR_STAT_HWCOUNTERS), [&](const Attributes& counter) {
+    counters[counter.name(RDMA_NLDEV_ATTR_STAT_HWCOUNTER_ENTRY_NAME)] =
+        counter.required<std::uint64_t>(RDMA_NLDEV_ATTR_STAT_HWCOUNTER_ENTRY_VALUE);
+  });
+  return counters;
 }
 
 }  // namespace berth

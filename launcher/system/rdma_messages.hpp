@@ -4,6 +4,8 @@
 // know, and those of newer kernels, they pass over.
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -44,8 +46,11 @@ RdmaCharDevice parse_rdma_char_device(const nlmsghdr* message);
 /// nullopt: the kernel says nothing about modes.
 std::optional<RdmaNetnsMode> parse_rdma_netns_mode(const nlmsghdr* message);
 
-/// Whose the objects are that the message lists: processes, once each; 0 stands for those that are dying. `list`: the
-/// attribute that the objects are in (RDMA_NLDEV_ATTR_RES_CTX, RDMA_NLDEV_ATTR_RES_QP).
-std::vector<int> parse_rdma_users(const nlmsghdr* message, int list);
+/// How many of the objects that the message lists belong to which process; 0 stands for those that are dying. `list`:
+/// the attribute that the objects are in (RDMA_NLDEV_ATTR_RES_CTX, RDMA_NLDEV_ATTR_RES_QP …).
+std::map<int, unsigned> parse_rdma_owners(const nlmsghdr* message, int list);
+
+/// The driver's counters of one port (RDMA_NLDEV_CMD_STAT_GET), by the kernel's names.
+std::map<std::string, std::uint64_t> parse_rdma_counters(const nlmsghdr* message);
 
 }  // namespace berth

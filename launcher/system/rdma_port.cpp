@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "launcher/core/usnic.hpp"
 
@@ -102,6 +103,19 @@ std::optional<unsigned> find_gid_index(int sysfs, const std::string& device, uns
     if (!found) found = index;
   }
   return found;
+}
+
+std::map<std::string, std::uint64_t> read_rdma_port_counters(int sysfs, const std::string& device, unsigned port) {
+  std::map<std::string, std::uint64_t> counters;
+  for (const char* name : {"port_xmit_data", "port_rcv_data", "port_xmit_packets", "port_rcv_packets",
+                           "port_xmit_discards", "port_rcv_errors"}) {
+    const std::string text = read_attribute(sysfs, fmt::format("{}/counters/{}", port_path(device, port), name));
+    std::uint64_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    // "N/A (no PMA)", or nothing: the driver does not count it.
+    if (error == std::errc() && !text.empty() && end == text.data() + text.size()) counters[name] = value;
+  }
+  return counters;
 }
 
 std::string to_gid(const IpPrefix& address) {

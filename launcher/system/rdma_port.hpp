@@ -1,6 +1,8 @@
-// A port of an RDMA device as sysfs shows it: its state and its GIDs, for which there is no netlink.
+// A port of an RDMA device as sysfs shows it: its state, GIDs and data counters, for which there is no netlink.
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -30,6 +32,10 @@ std::optional<std::string> find_usnic_gid_defect(int sysfs, const std::string& d
 /// one of version 2, which is routable. nullopt: nowhere.
 std::optional<unsigned> find_gid_index(int sysfs, const std::string& device, unsigned port, const std::string& netdev,
                                        const IpPrefix& address);
+
+/// What the port itself has counted, by the kernel's names: data (in units of four bytes), packets, errors. Only
+/// hardware counts so; none where the driver does not. May ask the device's firmware for each.
+std::map<std::string, std::uint64_t> read_rdma_port_counters(int sysfs, const std::string& device, unsigned port);
 
 /// An address as a RoCE GID, in sysfs's form: eight groups of four hexadecimal digits.
 std::string to_gid(const IpPrefix& address);

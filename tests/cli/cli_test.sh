@@ -233,6 +233,24 @@ check "those of the job do" says "$err" 'other steps of this job hold 1'
 run "$berth" plan --node "$work/n2.json" -n 3 --pool slow --svg -
 check "the same on standard output" test "$out" = "$(<"$work/plan.svg")"
 
+run "$berth" stats --state "$work/state"
+check "stats of a node without berths" test "$code/$out" = "0/no device is leased"
+run "$berth" stats --state "$work/state" --json
+check "stats --json" says "$(tr -d ' \n' <<<"$out")" '^\{"berths":\[\],"node":"[^"]+","since":null,"time":[0-9.e+]+,"version":1\}$'
+run "$berth" stats --state "$work/state" --prometheus "$work/berth.prom"
+check "stats --prometheus writes a file, and no more" test "$code/$out/$(cat "$work/berth.prom")/$(ls "$work"/berth.prom*)" = "0///$work/berth.prom"
+run "$berth" stats --state "$work/state" 4711.0
+check "stats of a step that is not here" test "$code" = 1
+check "stats of a step that is not here: said" says "$err" 'cannot show the figures of 4711.0'
+for wrong in job 0 4711. .0 4711.0.1 -1 99999999999; do
+  run "$berth" stats "$wrong"
+  check "stats $wrong is refused" test "$code" = 2
+done
+for wrong in 0 0.01 x 1e9 nan -1; do
+  run "$berth" stats --watch="$wrong"
+  check "stats --watch=$wrong is refused" test "$code" = 2
+done
+
 run "$berth" leases --state "$work/state"
 check "nothing is leased" says "$out" 'no device is parked'
 run "$berth" unpark --state "$work/state"

@@ -58,6 +58,7 @@ TEST_CASE("records cross unchanged") {
   step.request.pin = Pin::cpus_and_memory;
   step.request.net = NetScope::node;
   step.request.wait_seconds = 7;
+  step.request.stats = "%N.json";
   step.request.devices = 2;
   step.request.gpus = {"1", "0000:07:00.0"};
   step.request.onload = {"latency"};

@@ -103,8 +103,8 @@ TEST_CASE("Messages about RDMA devices, as recorded", "[rdma]") {
   CHECK(parse_rdma_netns_mode(recorded(kSystem).get()) == RdmaNetnsMode::exclusive);
   CHECK(parse_rdma_char_device(recorded(kUverbs).get()) == RdmaCharDevice{"uverbs0", 231, 192});
   CHECK(parse_rdma_char_device(recorded(kRdmaCm).get()) == RdmaCharDevice{"rdma_cm", 10, 260});
-  CHECK(parse_rdma_users(recorded(kQps).get(), RDMA_NLDEV_ATTR_RES_QP) == std::vector<int>{2469});
-  CHECK(parse_rdma_users(recorded(kContexts).get(), RDMA_NLDEV_ATTR_RES_CTX) == std::vector<int>{2469});
+  CHECK(parse_rdma_owners(recorded(kQps).get(), RDMA_NLDEV_ATTR_RES_QP) == std::map<int, unsigned>{{2469, 1}});
+  CHECK(parse_rdma_owners(recorded(kContexts).get(), RDMA_NLDEV_ATTR_RES_CTX) == std::map<int, unsigned>{{2469, 1}});
 }
 
 TEST_CASE("Constructed messages of hardware: InfiniBand ports, foreign netdevs, many minors, unknown attributes",
@@ -128,15 +128,15 @@ TEST_CASE("Constructed messages of hardware: InfiniBand ports, foreign netdevs, 
   // A name that fills its field: no terminating zero is needed.
   CHECK(parse_rdma_device(made({index(1), attribute(RDMA_NLDEV_ATTR_DEV_NAME, std::string(63, 'n'))}).get()).name ==
         std::string(63, 'n'));
-  // A process that is dying has no pid any more, and two objects of one process are one user.
+  // A process that is dying has no pid any more, and two objects may be of one process.
   const auto object = [](const std::string& content) { return attribute(RDMA_NLDEV_ATTR_RES_QP_ENTRY, content); };
   const std::string mine = number(RDMA_NLDEV_ATTR_RES_PID, std::uint32_t{77});
-  CHECK(parse_rdma_users(made({attribute(RDMA_NLDEV_ATTR_RES_QP,
-                                         object(mine) + object(number(RDMA_NLDEV_ATTR_RES_LQPN, std::uint32_t{3})) +
-                                             object(mine) + object(text(RDMA_NLDEV_ATTR_RES_KERN_NAME, "ib_core")))})
-                             .get(),
-                         RDMA_NLDEV_ATTR_RES_QP) == std::vector<int>{77, 0});
-  CHECK(parse_rdma_users(made({index(0)}).get(), RDMA_NLDEV_ATTR_RES_QP).empty());
+  CHECK(parse_rdma_owners(made({attribute(RDMA_NLDEV_ATTR_RES_QP,
+                                          object(mine) + object(number(RDMA_NLDEV_ATTR_RES_LQPN, std::uint32_t{3})) +
+                                              object(mine) + object(text(RDMA_NLDEV_ATTR_RES_KERN_NAME, "ib_core")))})
+                              .get(),
+                          RDMA_NLDEV_ATTR_RES_QP) == std::map<int, unsigned>{{77, 2}, {0, 1}});
+  CHECK(parse_rdma_owners(made({index(0)}).get(), RDMA_NLDEV_ATTR_RES_QP).empty());
 }
 
 TEST_CASE("Messages that were cut off are refused, wherever that was", "[rdma]") {
@@ -156,8 +156,8 @@ TEST_CASE("Messages that were cut off are refused, wherever that was", "[rdma]")
   survives(kDevice, parse_rdma_device);
   survives(kUverbs, parse_rdma_char_device);
   survives(kRdmaCm, parse_rdma_char_device);
-  survives(kQps, [](const nlmsghdr* message) { return parse_rdma_users(message, RDMA_NLDEV_ATTR_RES_QP); });
-  survives(kContexts, [](const nlmsghdr* message) { return parse_rdma_users(message, RDMA_NLDEV_ATTR_RES_CTX); });
+  survives(kQps, [](const nlmsghdr* message) { return parse_rdma_owners(message, RDMA_NLDEV_ATTR_RES_QP); });
+  survives(kContexts, [](const nlmsghdr* message) { return parse_rdma_owners(message, RDMA_NLDEV_ATTR_RES_CTX); });
 }
 
 TEST_CASE("Messages whose attributes are wrong are refused, saying which", "[rdma]") {
@@ -181,6 +181,26 @@ TEST_CASE("Messages whose attributes are wrong are refused, saying which", "[rdm
           std::string::npos);
   // A list whose object claims more than the list has.
   const std::string object = attribute(RDMA_NLDEV_ATTR_RES_QP_ENTRY, "wxyz", 400);
-  CHECK_THROWS_AS(parse_rdma_users(made({attribute(RDMA_NLDEV_ATTR_RES_QP, object)}).get(), RDMA_NLDEV_ATTR_RES_QP),
+  CHECK_THROWS_AS(parse_rdma_owners(made({attribute(RDMA_NLDEV_ATTR_RES_QP, object)}).get(), RDMA_NLDEV_ATTR_RES_QP),
                   Error);
+}
+
+TEST_CASE("Counters of an RDMA port, by their names", "[rdma]") {
+  const auto counter = [](const std::string& content) {
+    return attribute(RDMA_NLDEV_ATTR_STAT_HWCOUNTER_ENTRY, content);
+  };
+  const auto named = [&](const std::string& text_, std::uint64_t value) {
+    return counter(text(RDMA_NLDEV_ATTR_STAT_HWCOUNTER_ENTRY_NAME, text_) +
+                   number(RDMA_NLDEV_ATTR_STAT_HWCOUNTER_ENTRY_VALUE, value));
+  };
+  const auto parse = [&](const std::string& list) {
+    return parse_rdma_counters(made({index(0), port(1), attribute(RDMA_NLDEV_ATTR_STAT_HWCOUNTERS, list)}).get());
+  };
+  CHECK(parse(named("sent_pkts", 18446744073709551615U) + named("rcvd_pkts", 0)) ==
+        std::map<std::string, std::uint64_t>{{"rcvd_pkts", 0}, {"sent_pkts", 18446744073709551615U}});
+  CHECK(parse("").empty());
+  CHECK(parse_rdma_counters(made({index(0)}).get()).empty());
+  CHECK_THROWS_AS(parse(counter(text(RDMA_NLDEV_ATTR_STAT_HWCOUNTER_ENTRY_NAME, "sent_pkts"))), Error);
+  CHECK_THROWS_AS(parse(counter(number(RDMA_NLDEV_ATTR_STAT_HWCOUNTER_ENTRY_VALUE, std::uint64_t{1}))), Error);
+  CHECK_THROWS_AS(parse(named("sent_pkts", 1) + attribute(RDMA_NLDEV_ATTR_STAT_HWCOUNTER_ENTRY, "", 400)), Error);
 }

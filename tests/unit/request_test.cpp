@@ -7,6 +7,7 @@
 #include <string>
 
 #include "launcher/core/error.hpp"
+#include "launcher/core/stats_file.hpp"
 
 using namespace berth;
 using Catch::Matchers::ContainsSubstring;
@@ -42,7 +43,7 @@ TEST_CASE("Every option has a unique name, help, and can be applied", "[request]
     CHECK_THAT(refusal(spec.name, "\x01 no\n"), ContainsSubstring(spec.name == "container" ? "accepted" : "--rdma-"));
   }
   CHECK(names == std::set<std::string_view>{"container", "pool", "mount", "env", "workdir", "pin", "net", "devices",
-                                            "gpus", "onload", "share", "wait", "verbose"});
+                                            "gpus", "onload", "share", "wait", "stats", "verbose"});
 }
 
 TEST_CASE("Plain options", "[request]") {
@@ -70,6 +71,23 @@ TEST_CASE("Plain options", "[request]") {
   CHECK(with("gpus", "nearest").gpus == std::vector<std::string>{"nearest"});
   CHECK(with("gpus", "3,0000:07:00.0").gpus == std::vector<std::string>{"3", "0000:07:00.0"});
   CHECK(with("wait", "86400").wait_seconds == 86400);
+}
+
+TEST_CASE("Statistics are said, written to a file, or left out", "[request]") {
+  CHECK_FALSE(Request{}.stats);
+  CHECK(with("stats", "").stats == "");
+  CHECK(with("stats", "1").stats == "");
+  CHECK(with("stats", "out/%j.%s-%N.json").stats == "out/%j.%s-%N.json");
+  Request request = with("stats", "1");
+  apply_option(request, "stats", "0");
+  CHECK(request == Request{});
+  CHECK_THAT(refusal("stats", "out-%t.json"), ContainsSubstring("'%t' stands for nothing"));
+  CHECK_THAT(refusal("stats", "out%"), ContainsSubstring("'%' stands for nothing"));
+  CHECK_THAT(refusal("stats", "out\n"), ContainsSubstring("control characters"));
+
+  CHECK(expand_stats_pattern("out/%j.%s-%N.json", "n1", 7, 0) == "out/7.0-n1.json");
+  CHECK(expand_stats_pattern("/tmp/100%%", "n1", 7, 0) == "/tmp/100%.n1");
+  CHECK(expand_stats_pattern("%%N%N%N", "n1", 7, 0) == "%Nn1n1");
 }
 
 TEST_CASE("Flags", "[request]") {

@@ -173,6 +173,63 @@ verbs_traffic() {
   rm -f "$work"/home/address.*
   check "$1: ibv_rc_pingpong between two ranks" on_host -n2 sh "$work/home/pingpong.sh"
 }
+# figures WHAT: what --rdma-stats and berth stats say of two ranks is what they sent, by TCP and by verbs.
+figures() {
+  local tcp=4194304 verbs=$((4096 * 300)) step
+  cat >"$work/home/tcp.sh" <<'RANK'
+. "$HOME/verbs.sh"
+if [ "$SLURM_PROCID" = 0 ]; then
+  python3 -c 'import socket
+client = socket.create_server(("", 7000)).accept()[0]
+received = 0
+while part := client.recv(65536): received += len(part)
+assert received == 4194304, received'
+else
+  until python3 -c 'import socket, sys
+server = socket.create_connection((sys.argv[1], 7000))
+server.sendall(bytes(4194304))
+server.shutdown(socket.SHUT_WR)
+server.recv(1)' "$(peer)"; do sleep 0.5; done
+fi
+RANK
+  rm -f "$work"/home/{address,figures}.*
+  check "$1: figures: $tcp bytes over TCP" on_host -n2 --rdma-stats=figures.tcp sh "$work/home/tcp.sh"
+  rm -f "$work"/home/address.*
+  check "$1: figures: ibv_rc_pingpong sends 300 messages of 4096 bytes each way" on_host -n2 --rdma-stats=figures.verbs sh -c \
+    "$(sed 's/-n 50/-n 300/' "$work/home/pingpong.sh")"
+  check "$1: figures of both are right, for each rank" python3 - "$work/home/figures.tcp.n1" "$tcp" "$work/home/figures.verbs.n1" "$verbs" <<'PYTHON'
+import json, sys
+def read(name):
+    berths = sorted(json.load(open(name))["berths"], key=lambda berth: berth["ranks"])
+    assert [berth["ranks"] for berth in berths] == [[0], [1]] and not any(berth["error"] for berth in berths), berths
+    return berths
+# Headers of 1500-byte packets, and acknowledgements; with RoCE packets are of 1024 bytes, and a slow guest sends some again.
+def about(value, wanted, what):
+    assert wanted <= value < wanted * (1.25 if what.startswith("TCP") else 1.6), f"{what}: {value} for {wanted}"
+receiver, sender = read(sys.argv[1])
+wanted = int(sys.argv[2])
+about(sender["link"]["tx_bytes"], wanted, "TCP sent")
+about(receiver["link"]["rx_bytes"], wanted, "TCP received")
+assert sender["link"]["rx_bytes"] < wanted / 4 and receiver["link"]["tx_bytes"] < wanted / 4
+wanted = int(sys.argv[4])
+for berth in read(sys.argv[3]):
+    about(berth["link"]["tx_bytes"], wanted, "RoCE sent")
+    about(berth["link"]["rx_bytes"], wanted, "RoCE received")
+    counters = berth["rdma"]["counters"]  # some of netlink, some of sysfs
+    about(counters["sent_bytes"], wanted, "RDMA sent")
+    about(counters["rcvd_bytes"], wanted, "RDMA received")
+    about(counters["port_xmit_data"] * 4, wanted, "RDMA port sent")
+    assert counters["rdma_sends"] >= 300, counters
+PYTHON
+  # shellcheck disable=SC2016
+  on_host -n1 sh -c 'exec ibv_rc_pingpong -d "$BERTH_RDMA_DEVICE" -g 0' >/dev/null 2>&1 &
+  step=$!
+  check "$1: figures: berth stats shows the QP of a rank" eventually one_qp
+  as_user scancel -u "$test_user"
+  wait "$step" || true
+}
+one_qp() { [[ $(berth_on n1 stats --json | grep -c '"qps": 1') == 1 ]]; }
+
 # talks_to_another_machine WHAT: a rank in the host's network, on pf0v0 with 10.88.0.1, and one that has pf1v0.
 talks_to_another_machine() {
   local other

@@ -1,0 +1,55 @@
+// Figures of all berths of this node that somebody holds, again and again.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <ctime>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "launcher/broker/journal.hpp"
+#include "launcher/core/berth_counters.hpp"
+
+namespace berth {
+
+/// Which berths: all, or those of a job, or of one of its steps.
+struct StepFilter {
+  std::optional<std::uint32_t> job;
+  std::optional<std::uint32_t> step;
+};
+
+class NodeSampler {
+ public:
+  /// `port_counters`: see CountersReader.
+  NodeSampler(const std::string& state_directory, std::string node, StepFilter filter, bool port_counters);
+
+  /// The figures now. Root sees all; others see the berths that processes of theirs are in, and with those that they
+  /// hold otherwise comes an error in the place of the figures. Throws Error{policy} if a job was asked for that is
+  /// another user's.
+  NodeFigures sample();
+
+  /// How many berths of others the last sample() left out.
+  [[nodiscard]] unsigned left_out() const { return left_out_; }
+
+ private:
+  struct CachedRecord {
+    ino_t inode = 0;
+    timespec changed{};
+    std::optional<LeaseRecord> record;
+  };
+  std::vector<LeaseRecord> read_leases();
+  [[nodiscard]] std::vector<BerthFigures> read_as_root(const std::vector<LeaseRecord>& leases) const;
+  [[nodiscard]] std::vector<BerthFigures> read_as_user(const std::vector<LeaseRecord>& leases) const;
+
+  Journal journal_;
+  std::string node_;
+  StepFilter filter_;
+  bool port_counters_;
+  std::map<std::string, CachedRecord> records_;  // a record is replaced, never changed: read again when it was
+  unsigned left_out_ = 0;
+};
+
+}  // namespace berth
