@@ -20,7 +20,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return 0;
   }
   for (const berth::Pool& pool : policy.pools) {
-    const bool has_interface = pool.kind != berth::PoolKind::host;
+    const bool has_interface = !berth::is_in_host_network(pool);
     if (pool.name.empty() || pool.parents.empty()) std::abort();
     if (has_interface && !berth::is_interface_name(pool.interface)) std::abort();
     if (pool.addresses.ranges.empty()) continue;
