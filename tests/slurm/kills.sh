@@ -52,7 +52,7 @@ next_step() {
 }
 
 # kill_every_kind WHAT DEVICES RELEASED: DEVICES are the only two of n1, in order; the command RELEASED succeeds when they
-# are as a step that has ended leaves them.
+# are as a step that has ended leaves them. Calls before_repair, if there is such a function, when all were killed.
 kill_every_kind() {
   local what=$1 first=${2% *} second=${2#* } released=$3 kind round bad victim got
   for kind in rank relay broker slurmstepd; do
@@ -87,6 +87,7 @@ kill_every_kind() {
   start_step
   kill -STOP "$relay"
   kill -KILL "$stepd" "$broker" "$relay"
+  if declare -F before_repair >/dev/null; then before_repair; fi
   check "$what: berth repair after kill -9 of slurmstepd, broker and relay at once" berth_on n1 repair
   check "$what: it ends the ranks" eventually gone "${ranks[@]}"
   check "$what: and finishes what they left" eventually "$released"

@@ -31,6 +31,16 @@ nodes = \"n1\""
   start_berth_cluster "" --host-network --slurm-conf MessageTimeout=60 "$@"
 }
 
+# Which CPUs serve the interrupts of a VF, one line for each: what is set, by number.
+irqs_of() {
+  local irq
+  for irq in $(ls "/sys/bus/pci/devices/$1/msi_irqs" | sort -n); do cat "/proc/irq/$irq/smp_affinity_list"; done
+}
+irqs_of_all() {
+  local vf
+  for vf in $(all_vfs); do echo "$vf $(irqs_of "$vf" | paste -sd' ')"; done
+}
+
 # The PCI addresses of all VFs, in order.
 all_vfs() { readlink /sys/bus/pci/devices/*/virtfn* | sed 's/.*\///' | sort; }
 numa_node_of() { cat "/sys/bus/pci/devices/$1/numa_node"; }
