@@ -1,7 +1,8 @@
 # Common to the tests of `berth run`: a machine of their own, made of private mount, network and pid namespaces, in which
 # Berth is installed with its setuid helper. Sourced; the caller sets -euo pipefail.
 #
-#   enter_machine "$@"     runs the calling script again inside the namespaces; goes on only there
+#   enter_machine "$@"     runs the calling script again inside the namespaces; goes on only there. What needs the machine's
+#                          network, as packages do, is done before that by the script's function `prepare`, if it has one
 #   write_policy           reads a policy from standard input; NODE in it is this machine
 #   as_user USER COMMAND…  runs as alice, bob or carol, in their home directory
 #   check_nothing_left WHAT    one assertion: no process, lease, mount or file is left of the runs so far
@@ -39,6 +40,7 @@ enter_machine() {
     work=$(mktemp -d /var/lib/berth-test.XXXXXX)
     chmod 755 "$work"
     trap 'rm -rf --one-file-system -- "$work"' EXIT
+    if declare -F prepare >/dev/null; then prepare; fi
     BERTH_TEST_MACHINE=$work unshare --mount --net --pid --fork --kill-child --mount-proc --propagation private -- "$0" "$@"
     exit
   fi
