@@ -11,6 +11,7 @@
 #include <cerrno>
 
 #include "launcher/broker/irq_steering.hpp"
+#include "launcher/broker/node_inventory.hpp"
 #include "launcher/broker/rdma_device.hpp"
 #include "launcher/broker/step.hpp"
 #include "launcher/core/environment.hpp"
@@ -35,6 +36,13 @@ void Step::decide() {
     try {
       prepare_rootfs();
       std::optional<Lock> node = journal_.lock_node();
+      std::vector<HeldDevice> held = journal_.held_devices(true);
+      // In this order: what is not held any more has come home, perhaps since the step began.
+      if (std::ranges::any_of(policy_.pools, leaves_the_host)) {
+        Topology topology = std::move(inventory_.topology);
+        inventory_ = read_node_inventory(journal_, "/", record_.node);
+        inventory_.topology = std::move(topology);
+      }
       PlanInput input{.request = record_.request,
                       .policy = policy_,
                       .inventory = inventory_,
@@ -42,7 +50,7 @@ void Step::decide() {
                       .ranks = {},
                       .job = record_.job,
                       .gres = gres_};
-      input.inventory.held = journal_.held_devices(true);
+      input.inventory.held = std::move(held);
       input.ranks.resize(ranks_.size());
       for (const Rank& rank : ranks_) input.ranks[rank.planned] = {rank.rank, rank.record.cpus};
       const NodePlan plan = make_plan(input);

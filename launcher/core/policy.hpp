@@ -97,6 +97,11 @@ struct Pool {
   bool operator==(const Pool&) const = default;
 };
 
+/// Whether the host does not see the pool's devices at all while they are in a berth, as it does VFs, which have a PF.
+inline bool leaves_the_host(const Pool& pool) {
+  return pool.kind == PoolKind::pf || (pool.kind == PoolKind::usnic && pool.usnic.vnic == Vnic::own);
+}
+
 /// Whether ranks of the pool stay in the host's network, as those do that share a device which they only open.
 inline bool is_in_host_network(const Pool& pool) {
   return pool.kind == PoolKind::host || (pool.kind == PoolKind::usnic && pool.usnic.vnic == Vnic::shared);

@@ -62,8 +62,9 @@ void drop_bounding_set() {
 }
 
 void lock_securebits() {
-  constexpr unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
-                                 SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED;
+  // Not SECBIT_KEEP_CAPS_LOCKED: who has no capability has none to keep, and iputils' ping insists on PR_SET_KEEPCAPS.
+  constexpr unsigned long bits =
+      SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED;
   if (prctl(PR_SET_SECUREBITS, bits, 0, 0, 0) != 0) fail(errno, "prctl(PR_SET_SECUREBITS)");
 }
 

@@ -16,7 +16,7 @@ struct Credentials {
 
 /// Empties the bounding set. Needs CAP_SETPCAP. Throws Error{internal}.
 void drop_bounding_set();
-/// Makes uid 0 an ordinary user for good: no capabilities by exec or setuid, keep-caps off, all of it locked.
+/// Makes uid 0 an ordinary user for good: no capabilities by exec or setuid, locked.
 /// Needs CAP_SETPCAP. Throws Error{internal}.
 void lock_securebits();
 /// Clears the ambient, inheritable, permitted and effective sets. Throws Error{internal}.
