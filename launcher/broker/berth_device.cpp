@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -46,9 +47,19 @@ void allow_ping(const UniqueFd& netns) {
   write_control_file("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
 }
 
+/// No duplicate address detection (ip-sysctl, accept_dad): while it runs, for a second or two after link-up, the device
+/// has its link-local GID already but answers nobody who asks for it, and RDMA connections to it time out. The address
+/// comes from the hardware address, which the PF keeps unique.
+void use_addresses_at_once(const UniqueFd& netns, const std::string& interface) {
+  const NetnsGuard inside(netns);
+  const std::string setting = fmt::format("/proc/sys/net/ipv6/conf/{}/accept_dad", interface);
+  if (access(setting.c_str(), F_OK) == 0) write_control_file(setting, "0");  // else the kernel runs without IPv6
+}
+
 void bring_up(const LeaseRecord& record, const UniqueFd& netns) {
   const BerthSpec& berth = record.berth;
   if (!record.foreign_netns) allow_ping(netns);
+  use_addresses_at_once(netns, berth.interface);
   if (!berth.joins.empty()) separate_arp(netns);
   LinkSocket inside = LinkSocket::in_netns(netns);
   if (!record.foreign_netns) inside.change(inside.get("lo"), {.up = true});

@@ -14,11 +14,13 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <thread>
 
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/netlink_link.hpp"
+#include "launcher/system/polling.hpp"
 #include "launcher/system/process.hpp"
 #include "tests/namespaces/berth_site.hpp"
 
@@ -84,6 +86,24 @@ TEST_CASE_METHOD(BerthSite, "anybody may ping in a berth, without privileges") {
     if (!ping || raw) _exit(1);
   });
   CHECK(user.is_alive());
+}
+
+TEST_CASE_METHOD(BerthSite, "a berth's link-local address is used without asking whether others have it") {
+  const HeldBerth berth = park(journal, macvlan(0));
+  const NetnsGuard inside(berth.netns);
+  std::string accept_dad;
+  std::ifstream("/proc/sys/net/ipv6/conf/rdma0/accept_dad") >> accept_dad;
+  CHECK(accept_dad == "0");
+  // By a work queue of the kernel, in its own time.
+  const auto is_usable = [] {
+    std::ifstream addresses("/proc/thread-self/net/if_inet6");
+    std::string address, index, prefix, scope, flags, interface;
+    while (addresses >> address >> index >> prefix >> scope >> flags >> interface)
+      if (interface == "rdma0" && address.starts_with("fe80"))
+        return flags == "80";  // IFA_F_PERMANENT, and not IFA_F_TENTATIVE
+    return false;
+  };
+  CHECK(poll_until(std::chrono::seconds(10), is_usable));
 }
 
 TEST_CASE_METHOD(BerthSite, "a parked macvlan is named, addressed and up, and adopted as it is the next time") {
