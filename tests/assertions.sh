@@ -6,6 +6,7 @@
 #   check_refused WHAT CODE PATTERN COMMAND...   the command ends with this exit code, and its output matches the pattern
 #   eventually COMMAND...                        polls until it succeeds; for `check`
 #   pass WHAT, fail WHAT                         the verdict of a comparison that the test makes itself
+#   page_block PAGE PATTERN                      the code block of a document that has a line like this, as it stands there
 #   needs_root, skip WHY                         the test cannot run here
 #   finish                                       the last command: says how many failed; its status is the test's
 #
@@ -66,6 +67,14 @@ eventually() {
     ((SECONDS < end)) || { "$@"; return; }
     sleep 0.02
   done
+}
+
+page_block() {
+  awk -v pattern="$2" '
+    !/^ *```/ { if (inside) { line = substr($0, indent); block = block line "\n"; if (line ~ pattern) wanted = 1 }; next }
+    wanted { printf "%s", block; exit }
+    { inside = !inside; block = ""; indent = index($0, "`") }
+    END { exit !wanted }' "$1"
 }
 
 finish() {

@@ -38,11 +38,12 @@ void keep(const std::string& path, const std::string& boot_id, const KnownSpeeds
   write_file_atomically(path, json{{"boot_id", boot_id}, {"speeds", std::move(list)}}.dump(), 0644);
 }
 
-/// What sysfs does not say of usNIC devices: netmasks, and whose children the processes are that have QPs.
-void complete(std::vector<UsnicDevice>& devices, const Inventory& inventory) {
-  if (devices.empty()) return;
+}  // namespace
+
+void complete_usnic_devices(Inventory& inventory) {
+  if (inventory.usnic_devices.empty()) return;
   LinkSocket links;
-  for (UsnicDevice& device : devices) {
+  for (UsnicDevice& device : inventory.usnic_devices) {
     for (UsnicQp& qp : device.qps)
       if (auto ancestry = read_ancestry(qp.processes.front()); !ancestry.empty()) qp.processes = std::move(ancestry);
     const auto link = links.find(find_usnic_netdev(device, inventory));
@@ -52,8 +53,6 @@ void complete(std::vector<UsnicDevice>& devices, const Inventory& inventory) {
   }
 }
 
-}  // namespace
-
 Inventory read_node_inventory(const Journal& journal, const std::string& root, const std::string& host) {
   const std::string path = journal.state_directory() + "/speeds.json";
   const KnownSpeeds before = read_kept(path, journal.boot_id());
@@ -61,7 +60,7 @@ Inventory read_node_inventory(const Journal& journal, const std::string& root, c
   Inventory inventory = read_inventory(root, host, known);
   if (known != before && access(journal.state_directory().c_str(), W_OK) == 0) keep(path, journal.boot_id(), known);
   inventory.rdma_netns_mode = read_rdma_netns_mode();
-  if (root == "/") complete(inventory.usnic_devices, inventory);
+  if (root == "/") complete_usnic_devices(inventory);
   return inventory;
 }
 

@@ -11,4 +11,8 @@ namespace berth {
 /// it. `topology` and `held` stay empty. Throws Error{host}.
 Inventory read_node_inventory(const Journal& journal, const std::string& root, const std::string& host);
 
+/// What sysfs does not say of the usNIC devices of the node that this process runs on: netmasks, and whose children the
+/// processes are that have QPs. Throws Error{host}.
+void complete_usnic_devices(Inventory& inventory);
+
 }  // namespace berth

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "launcher/broker/journal.hpp"
+#include "launcher/broker/node_inventory.hpp"
 #include "launcher/core/error.hpp"
 #include "launcher/system/fd.hpp"
 #include "launcher/system/host_name.hpp"
@@ -88,7 +89,10 @@ Inventory read_node(const GlobalOptions& options) {
   KnownSpeeds none;
   Inventory inventory = read_inventory(options.sysfs_root, options.node, none);
   inventory.topology = read_topology();
-  if (options.sysfs_root == "/") inventory.rdma_netns_mode = read_rdma_netns_mode();
+  if (options.sysfs_root == "/") {
+    inventory.rdma_netns_mode = read_rdma_netns_mode();
+    complete_usnic_devices(inventory);
+  }
   // Only root can look at locks; others see a lease whose holder was killed as held until somebody repairs it.
   // Where nothing was ever parked there is no directory, and to look is no reason for a Journal to make it.
   if (access(options.state_directory.c_str(), F_OK) == 0)

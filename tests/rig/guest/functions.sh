@@ -57,6 +57,16 @@ rig_make_rdma_devices() {
   [[ ! -e /sys/class/net/pf0v0 ]] || rig_wait "all VFs' carriers" rig_vfs_have_carriers
 }
 
+# The rig keeps its PFs without addresses; an ordinary NIC has its link-local one.
+rig_give_pfs_addresses() {
+  local path
+  for path in /sys/class/net/pf?; do
+    ip link set dev "${path##*/}" down
+    ip link set dev "${path##*/}" up
+    rig_wait "an address of ${path##*/}" grep -q "^fe80.* ${path##*/}\$" /proc/net/if_inet6
+  done
+}
+
 rig_vfs_have_carriers() { [[ $(cat /sys/class/net/pf?v?/carrier | sort -u) == 1 ]]; }
 
 # rig_wait WHAT COMMAND...: polls for up to 30 s.
