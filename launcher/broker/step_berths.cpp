@@ -24,8 +24,15 @@ namespace {
 /// How long leftover processes may take to die before their berth is quarantined.
 constexpr int kReleasePatienceMilliseconds = 2000;
 
-/// How long a step waits of its own accord for berths that are being emptied right now.
+/// How long a step waits of its own accord for devices that are being given back right now.
 constexpr unsigned kReleaseGraceSeconds = 5;
+
+/// Whether its device is about to be free: it is being emptied, it is on its way home, or those who had it have ended.
+bool is_ending(const LeaseRecord& record) {
+  if (record.phase == Phase::releasing || record.phase == Phase::unparking) return true;
+  return record.phase == Phase::leased && record.owner && !record.owner->processes.empty() &&
+         std::ranges::all_of(record.owner->processes, has_ended);
+}
 
 }  // namespace
 
@@ -156,7 +163,7 @@ bool Step::worth_waiting() {
   if (record_.request.wait_seconds > 0) return true;
   return std::ranges::any_of(journal_.ids(), [this](const std::string& id) {
     const auto record = journal_.read(id);
-    return record && record->phase == Phase::releasing;
+    return record && is_ending(*record) && journal_.is_locked(id);
   });
 }
 

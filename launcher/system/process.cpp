@@ -117,6 +117,8 @@ std::uint64_t read_start_time(int pid) {
   return read_stat_field(pid, kStartTime);
 }
 
+bool has_ended(int pid) { return read_netns(AT_FDCWD, fmt::format("/proc/{}", pid)) == 0; }
+
 std::vector<int> read_ancestry(int pid) {
   constexpr int kParent = 4;
   std::vector<int> ancestry;

@@ -11,6 +11,9 @@ namespace berth {
 /// such process.
 std::uint64_t read_start_time(int pid);
 
+/// Whether there is no such process any more, or only for its parent to hear of its end (a zombie).
+bool has_ended(int pid);
+
 /// The process, its parent, and so on up to the first of its pid namespace; as far as they still live.
 std::vector<int> read_ancestry(int pid);
 
