@@ -16,11 +16,11 @@
 #include <chrono>
 #include <cstring>
 #include <optional>
-#include <thread>
 
 #include "launcher/broker/protocol.hpp"
 #include "launcher/enter/run_plan.hpp"
 #include "launcher/system/affinity.hpp"
+#include "launcher/system/polling.hpp"
 
 namespace berth {
 
@@ -32,7 +32,7 @@ constexpr int kGatheringPatienceMilliseconds = 5000;
 constexpr int kSpeakingPatienceMilliseconds = 2000;
 /// Other users may sit on a name; on each of these, nobody does by mistake.
 constexpr int kMostNames = 8;
-constexpr int kMostRefusals = 1000;
+constexpr std::chrono::milliseconds kListeningPatience{1000};
 
 struct WaitingRank {
   unsigned local_rank = 0;
@@ -164,25 +164,28 @@ void start_holder(const UniqueFd& listener, const RunTask& task) {
 }  // namespace
 
 UniqueFd connect_or_start_holder(std::uint64_t digest, const RunTask& task) {
-  for (int number = 0, refusals = 0; number < kMostNames;) {
+  const auto fail = [](const char* operation) {
+    return system_error(errno, "cannot find the other ranks of this run", operation);
+  };
+  for (int number = 0; number < kMostNames;) {
     const AbstractName name = make_name(task.user.uid, digest, number);
     UniqueFd fd = make_socket();
-    if (connect(fd.get(), name.get(), name.size) == 0) {
-      if (is_own(fd, task.user.uid)) return fd;
+    const UniqueFd listener = make_socket();
+    bool connected = false;
+    const auto connects_or_binds = [&] {
+      connected = connect(fd.get(), name.get(), name.size) == 0;
+      if (!connected && errno != ECONNREFUSED) throw fail("connect");
+      if (connected || bind(listener.get(), name.get(), name.size) == 0) return true;
+      if (errno != EADDRINUSE) throw fail("bind");
+      return false;
+    };
+    // Another rank was faster and is about to listen; who never does is none.
+    if (!poll_until(kListeningPatience, connects_or_binds) || (connected && !is_own(fd, task.user.uid))) {
       ++number;
       continue;
     }
-    if (errno != ECONNREFUSED) throw system_error(errno, "cannot find the other ranks of this run", "connect");
-    const UniqueFd listener = make_socket();
-    if (bind(listener.get(), name.get(), name.size) != 0) {
-      if (errno != EADDRINUSE) throw system_error(errno, "cannot find the other ranks of this run", "bind");
-      // Another rank was faster and is about to listen; who never does is none.
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-      if (++refusals % kMostRefusals == 0) ++number;
-      continue;
-    }
-    if (listen(listener.get(), SOMAXCONN) != 0)
-      throw system_error(errno, "cannot find the other ranks of this run", "listen");
+    if (connected) return fd;
+    if (listen(listener.get(), SOMAXCONN) != 0) throw fail("listen");
     start_holder(listener, task);
   }
   throw Error(ErrorCode::host, "cannot find the other ranks of this run",

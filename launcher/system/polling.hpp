@@ -14,7 +14,8 @@ namespace berth {
 /// - it takes an ended process out of its cgroup, which cannot be removed until then (cgroup.events of version 2 says
 ///   "populated 0", version 1 has no such file);
 /// - it brings the devices of a dead netns home, and fills the table of GIDs of an RDMA port, from work queues;
-/// - drivers of PFs refuse changes (EBUSY), or accept them and show them later, while a VF resets.
+/// - drivers of PFs refuse changes (EBUSY), or accept them and show them later, while a VF resets;
+/// - it lets a process bind an abstract socket (unix(7)) that listens only later.
 bool poll_until(std::chrono::milliseconds patience, const std::function<bool()>& is_so);
 
 }  // namespace berth
