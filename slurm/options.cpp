@@ -28,14 +28,13 @@ int accept_option(int index, const char* value, int /*remote*/) {
   }
 }
 
-// spank(8): options of an enclosing allocation travel in SLURM_SPANK__SLURM_SPANK_OPTION_<plugin>_<option>.
+}  // namespace
+
 std::string slurm_variable(std::string_view name) {
   std::string option(name);
   std::ranges::replace(option, '-', '_');
   return fmt::format("SLURM_SPANK__SLURM_SPANK_OPTION_berth_rdma_{}", option);
 }
-
-}  // namespace
 
 SiteOptions parse_site_options(int argc, char** argv) {
   SiteOptions options;

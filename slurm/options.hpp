@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "launcher/core/request.hpp"
 #include "slurm/spank_headers.hpp"
@@ -21,8 +22,12 @@ SiteOptions parse_site_options(int argc, char** argv);
 /// plugin. A wrong value is reported at once and makes srun, sbatch or salloc end before anything is submitted.
 void register_options(spank_t spank, Request& request);
 
-/// In srun, sbatch and salloc: lets BERTH_NAME stand for --rdma-NAME, by handing Slurm the variable in which it looks
-/// for options of an enclosing sbatch or salloc. A real option wins over both.
+/// The variable in which Slurm hands option --rdma-NAME of an sbatch or salloc to the sruns in it, spank(8); empty: not
+/// given.
+std::string slurm_variable(std::string_view name);
+
+/// In srun, sbatch and salloc: lets BERTH_NAME stand for --rdma-NAME, as if an enclosing sbatch or
+/// salloc had been given it. A real option wins over both.
 void adopt_environment_options();
 
 /// Whether this srun, sbatch or salloc was asked for a container; usable before Slurm has parsed the options.

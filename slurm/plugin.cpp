@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "slurm/launcher_daemon.hpp"
 #include "slurm/step.hpp"
 
 #define BERTH_EXPORT __attribute__((visibility("default")))
@@ -55,16 +56,15 @@ BERTH_EXPORT int slurm_spank_init(spank_t spank, int argc, char** argv) {
 }
 
 BERTH_EXPORT int slurm_spank_init_post_opt(spank_t spank, int /*argc*/, char** /*argv*/) {
-  return guard([&] {
+  bool accepted = true;
+  const int code = guard([&] {
+    if (spank_context() == S_CTX_LOCAL && !request.image.empty()) accepted = berth::accept_launcher(request.image);
     if (spank_remote(spank) != 1 || request.image.empty() || !berth::is_user_step(spank)) return;
-    if (const std::string daemon = berth::read_launcher_daemon(spank); !daemon.empty())
-      return slurm_spank_log(
-          "berth: '%s' starts the ranks, not Slurm: --rdma-container does not reach them\n"
-          "  fix: mpirun -n N berth run %s COMMAND",
-          daemon.c_str(), request.image.c_str());
+    if (berth::is_launcher_daemon(spank)) return;  // it must see the host; srun has made sure of its ranks
     step.emplace(site, request);
     step->start(spank);
   });
+  return accepted ? code : -1;
 }
 
 BERTH_EXPORT int slurm_spank_task_post_fork(spank_t spank, int /*argc*/, char** /*argv*/) {

@@ -6,10 +6,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cstdlib>
-#include <string_view>
 
 #include "launcher/core/error.hpp"
 #include "launcher/system/host_name.hpp"
@@ -89,17 +87,6 @@ SpankJob read_spank_job(spank_t spank) {
 bool is_user_step(spank_t spank) {
   std::uint32_t step = 0;
   return spank_get_item(spank, S_JOB_STEPID, &step) == ESPANK_SUCCESS && step < 0xfffffff0U;
-}
-
-std::string read_launcher_daemon(spank_t spank) {
-  const std::vector<std::string> arguments = read_arguments(spank);
-  if (arguments.empty()) return {};
-  const std::string& command = arguments.front();
-  std::string name = command.substr(command.rfind('/') + 1);
-  // Open MPI 4, PRRTE (Open MPI 5), Hydra (MPICH, Intel MPI).
-  constexpr std::array<std::string_view, 5> kDaemons = {"orted", "prted", "hydra_pmi_proxy", "pmi_proxy",
-                                                        "hydra_bstrap_proxy"};
-  return std::ranges::find(kDaemons, name) != kDaemons.end() ? name : std::string();
 }
 
 unsigned read_local_task(spank_t spank) {

@@ -28,10 +28,6 @@ SpankJob read_spank_job(spank_t spank);
 /// (SLURM_BATCH_SCRIPT and above in slurm.h).
 bool is_user_step(spank_t spank);
 
-/// The name of the command if it is a daemon by which mpirun or mpiexec starts its ranks, which must see the host; else
-/// empty.
-std::string read_launcher_daemon(spank_t spank);
-
 /// Local number of the task that a task callback is about.
 unsigned read_local_task(spank_t spank);
 int read_task_pid(spank_t spank);
