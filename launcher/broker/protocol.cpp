@@ -161,6 +161,7 @@ json to_json_value(const Grant& grant) {
   return {{"has_netns", grant.has_netns},
           {"has_rootfs", grant.has_rootfs},
           {"has_relay", grant.has_relay},
+          {"shares_rootfs", grant.shares_rootfs},
           {"verbose", grant.verbose},
           {"device", grant.device},
           {"summary", grant.summary},
@@ -182,6 +183,7 @@ Grant parse_grant(const json& object) {
   grant.has_netns = reader.get<bool>("has_netns");
   grant.has_rootfs = reader.get<bool>("has_rootfs");
   grant.has_relay = reader.get<bool>("has_relay");
+  grant.shares_rootfs = reader.get<bool>("shares_rootfs");
   grant.verbose = reader.get<bool>("verbose");
   grant.device = reader.get<std::string>("device");
   grant.summary = reader.get<std::string>("summary");

@@ -73,6 +73,7 @@ struct Grant {
   bool has_netns = false;
   bool has_rootfs = false;
   bool has_relay = false;
+  bool shares_rootfs = false;  ///< as it is, with the other ranks; else each has a copy
   bool verbose = false;
   std::string device;   ///< for messages; empty: none
   std::string summary;  ///< one line for --rdma-verbose

@@ -72,12 +72,13 @@ void Step::run() {
   } catch (const Error& error) {
     syslog(LOG_WARNING, "%s: %s", name().c_str(), error.render().c_str());
   }
-  // Before anything is read or locked: the relay's copy of this process should be small and hold nothing.
-  relay_ = start_relay({record_.uid, record_.gid, record_.groups}, services_fd_.get());
-
   watch(control_.get(), Source::control);
   watch(listener_.get(), Source::listener);
-  watch(relay_.control.get(), Source::relay);
+  // Before anything is read or locked: the relay's copy of this process should be small and hold nothing.
+  if (takes_devices()) {
+    relay_ = start_relay({record_.uid, record_.gid, record_.groups}, services_fd_.get());
+    watch(relay_.control.get(), Source::relay);
+  }
   if (record_.awaited_ranks > 0) await_ranks();
   try {
     prepare();
@@ -103,6 +104,7 @@ void Step::run() {
 
 // Not by closing its socket: the relay is the user's, who can stop it, and then it would hold its sockets for ever.
 void Step::end_relay() {
+  if (!relay_.pidfd) return;
   pidfd_send_signal(relay_.pidfd.get(), SIGKILL, nullptr, 0);
   pollfd ended{relay_.pidfd.get(), POLLIN, 0};
   while (poll(&ended, 1, kRelayPatienceMilliseconds) < 0 && errno == EINTR) continue;
@@ -171,7 +173,7 @@ void Step::prepare() {
     caller_.groups.push_back(read_group_names({record_.gid}).front());
   }
   const Request& request = record_.request;
-  const bool may_use_gres = request.net != NetScope::host && std::ranges::any_of(policy_.pools, [&](const Pool& pool) {
+  const bool may_use_gres = takes_devices() && std::ranges::any_of(policy_.pools, [&](const Pool& pool) {
                               return !pool.gres.empty() && (request.pool.empty() || request.pool == pool.name);
                             });
   if (mentions(&AllowRule::accounts) || may_use_gres) {
@@ -181,7 +183,8 @@ void Step::prepare() {
     gres_ = std::move(job.gres);
   }
   end_phase("policy");
-  inventory_ = read_node_inventory(journal_, "/", record_.node);
+  inventory_.host = record_.node;
+  if (takes_devices()) inventory_ = read_node_inventory(journal_, "/", record_.node);
   inventory_.topology = read_node_topology(journal_);
   end_phase("inventory");
   if (request.onload) onload_ = read_onload(policy_, *request.onload, request.image != kNoImage);
@@ -215,6 +218,7 @@ void Step::prepare_rootfs() {
                           .runtime_directories = record_.runtime_directories,
                           .session_directories = record_.session_directories,
                           .policy = &mounts,
+                          .shared = !takes_devices(),
                           .devices = onload_ ? onload_->devices : std::vector<DeviceNode>{}});
   image_mount_.reset();
   end_phase("rootfs");

@@ -67,6 +67,8 @@ class Step {
     pidfd
   };
 
+  /// Else its ranks share the host's network and one root file system, and there is no relay.
+  [[nodiscard]] bool takes_devices() const { return record_.request.net != NetScope::host; }
   void watch(int fd, Source source, std::size_t index = 0);
   void end_relay();
   void remove_services();

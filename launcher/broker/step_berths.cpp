@@ -42,10 +42,14 @@ void Step::decide() {
   if (!failure_) {
     try {
       prepare_rootfs();
-      std::optional<Lock> node = journal_.lock_node();
-      std::vector<HeldDevice> held = journal_.held_devices(true);
+      std::optional<Lock> node;
+      std::vector<HeldDevice> held;
+      if (takes_devices()) {
+        node = journal_.lock_node();
+        held = journal_.held_devices(true);
+      }
       // In this order: what is not held any more has come home, perhaps since the step began.
-      if (std::ranges::any_of(policy_.pools, leaves_the_host)) {
+      if (takes_devices() && std::ranges::any_of(policy_.pools, leaves_the_host)) {
         Topology topology = std::move(inventory_.topology);
         inventory_ = read_node_inventory(journal_, "/", record_.node);
         inventory_.topology = std::move(topology);
@@ -209,10 +213,11 @@ void Step::answer(Rank& rank) {
     std::vector<int> fds;
     if (grant.has_netns) fds.push_back(berths_[*rank.berth].held->netns.get());
     if (grant.has_rootfs) fds.push_back(rootfs_.get());
-    auto [rank_end, relay_end] = make_socket_pair();
+    std::pair<UniqueFd, UniqueFd> relay;  // the rank's end, the relay's end
     if (grant.has_relay) {
-      fds.push_back(rank_end.get());
-      send_message(relay_.control.get(), {{"berth", *rank.berth}}, {relay_end.get(), rank.pidfd.get()});
+      relay = make_socket_pair();
+      fds.push_back(relay.first.get());
+      send_message(relay_.control.get(), {{"berth", *rank.berth}}, {relay.second.get(), rank.pidfd.get()});
     }
     send_message(rank.connection.get(), to_json_value(grant), fds);
   } catch (const Error& error) {
@@ -227,6 +232,7 @@ Grant Step::make_grant(const Rank& rank) const {
   grant.has_netns = rank.berth && berths_[*rank.berth].held->netns;
   grant.has_rootfs = static_cast<bool>(rootfs_);
   grant.has_relay = grant.has_netns;
+  grant.shares_rootfs = !takes_devices();
   grant.verbose = record_.request.verbose;
   std::string devices;
   for (const std::size_t position : berths_of(*plan_, plan)) {

@@ -93,7 +93,7 @@ void enter_as_root(Entry& entry) {
     throw system_error(errno, "cannot enter the berth's network namespace", "setns");
   clock.end("netns");
   if (entry.rootfs) {
-    enter_rootfs(entry.rootfs.get());
+    enter_rootfs(entry.rootfs.get(), entry.grant.shares_rootfs);
   } else if (entry.netns || !entry.grant.rdma.empty()) {
     enter_host_tree();
   }

@@ -26,13 +26,15 @@ void unshare_mounts() {
 
 }  // namespace
 
-void enter_rootfs(int mount_ns_fd) {
+void enter_rootfs(int mount_ns_fd, bool shared) {
   if (setns(mount_ns_fd, CLONE_NEWNS) != 0)
     throw system_error(errno, "cannot enter the container's root", "setns",
                        errno == EINVAL ? "the calling process must be single-threaded" : "");
-  // Every mount of the template is a slave or private, and so is its copy: nothing can spread to the host.
-  unshare_mounts();
-  attach_at(create_sysfs().get(), "/sys");
+  if (!shared) {
+    // Every mount of the template is a slave or private, and so is its copy: nothing can spread to the host.
+    unshare_mounts();
+    attach_at(create_sysfs().get(), "/sys");
+  }
   if (chdir("/") != 0) throw system_error(errno, "cannot enter the container's root", "chdir");
 }
 

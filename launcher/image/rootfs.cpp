@@ -193,6 +193,7 @@ class RootfsBuilder {
   void attach_kernel_trees() {
     if (!request_.host_trees) {
       attach_at(create_mount("proc", proc_options_, kKernelTree).get(), "/proc");
+      if (request_.shared) attach_at(create_sysfs().get(), "/sys");
       const auto is_mqueue = [](const Bind& bind) { return bind.target == "/dev/mqueue"; };
       const bool with_mqueue = std::any_of(kernel_binds_.begin(), kernel_binds_.end(), is_mqueue);
       attach_at(create_device_tree(nodes_, with_mqueue).get(), "/dev");

@@ -1,7 +1,7 @@
 // The rank's root file system, built once per step in a mount namespace of its own (the template): image, /proc, /dev,
-// shared /dev/shm and /tmp, home, user and resolver files, site and user mounts. A rank joins it, unshares, and adds
-// only what differs per rank. Copying this small namespace is cheaper than copying the host's, works on every kernel
-// that has the new mount API, and leaves nothing to unmount: it dies with its last process and descriptor.
+// shared /dev/shm and /tmp, home, user and resolver files, site and user mounts. A rank joins it, and where something
+// differs per rank, unshares and adds that. Copying this small namespace is cheaper than copying the host's, works on
+// every kernel that has the new mount API, and leaves nothing to unmount: it dies with its last process and descriptor.
 #pragma once
 
 #include <string>
@@ -29,6 +29,7 @@ struct RootfsRequest {
   /// The caller is in a user namespace (enter_new_user_namespace()), where nobody can make /dev, /proc and /sys anew:
   /// they are the host's, with what its file permissions allow.
   bool host_trees = false;
+  bool shared = false;  ///< the ranks stay in the caller's network namespace: they share the template, with its /sys
   std::vector<DeviceNode> devices = {};  ///< for /dev, besides those of the policy
 };
 
@@ -38,10 +39,11 @@ struct RootfsRequest {
 /// overlay. Throws Error{policy} for a mount that is not allowed, Error{image}, Error{host}.
 UniqueFd build_rootfs(const RootfsRequest& request);
 
-/// Moves the calling process into a copy of the template that is its own, mounts a fresh /sys that shows the network
-/// namespace the caller has joined *before*, and goes to "/". For a single-threaded process with CAP_SYS_ADMIN and
-/// CAP_SYS_CHROOT (a forked child of slurmstepd will do). Throws Error{host}; the process must then end.
-void enter_rootfs(int mount_ns_fd);
+/// Moves the calling process into the template and goes to "/". Where it is not `shared`, into a copy that is its own,
+/// with a fresh /sys that shows the network namespace the caller has joined *before*. For a single-threaded process
+/// with CAP_SYS_ADMIN and CAP_SYS_CHROOT (a forked child of slurmstepd will do). Throws Error{host}; the process must
+/// then end.
+void enter_rootfs(int mount_ns_fd, bool shared);
 
 /// The same for a rank without an image: the host's tree in a mount namespace of its own, which follows the host's
 /// mounts and gives none back, with a fresh /sys under the old one's submounts (/sys/fs/cgroup, …). Keeps the working

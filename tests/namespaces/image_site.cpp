@@ -126,10 +126,10 @@ UniqueFd ImageSite::build(const std::string& path) const {
   return build_rootfs(request(image));
 }
 
-std::string ImageSite::as_rank(const UniqueFd& rootfs, const std::function<std::string()>& body) const {
+std::string ImageSite::as_rank(const UniqueFd& rootfs, const std::function<std::string()>& body, bool shared) const {
   return ask_child("cannot run the rank", std::chrono::seconds(20),
                    [&] {
-                     enter_rootfs(rootfs.get());
+                     enter_rootfs(rootfs.get(), shared);
                      drop_to_user(user);
                      return ChildAnswer{body(), {}};
                    })

@@ -32,7 +32,8 @@ class ImageSite {
   [[nodiscard]] RootfsRequest request(const OpenImage& image) const;
   UniqueFd build(const std::string& path) const;
   /// Runs `body` as a rank does: inside the root, as the user without privileges; returns what it returns.
-  [[nodiscard]] std::string as_rank(const UniqueFd& rootfs, const std::function<std::string()>& body) const;
+  [[nodiscard]] std::string as_rank(const UniqueFd& rootfs, const std::function<std::string()>& body,
+                                    bool shared = false) const;
   /// Waits (loop devices and FUSE servers end asynchronously) until the machine is as it was; false if it stays
   /// different.
   [[nodiscard]] bool machine_is_unchanged() const;

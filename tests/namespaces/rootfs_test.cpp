@@ -1,6 +1,7 @@
 #include "launcher/image/rootfs.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -11,6 +12,7 @@
 #include <filesystem>
 
 #include "launcher/image/child.hpp"
+#include "launcher/system/mounts.hpp"
 #include "tests/namespaces/image_site.hpp"
 #include "tests/namespaces/private_namespaces.hpp"
 
@@ -87,7 +89,7 @@ TEST_CASE("nothing of the host's tree is left below or beside a rank's root") {
   CHECK(mounts.find(" shared:") == std::string::npos);
   // Root itself, with every trick of chroot, is confined to what is mounted in the namespace.
   const std::string seen = ask_child("cannot escape", std::chrono::seconds(10), [&] {
-                             enter_rootfs(rootfs.get());
+                             enter_rootfs(rootfs.get(), false);
                              if (mkdir("/tmp/berth-escape", 0700) != 0 && errno != EEXIST)
                                return ChildAnswer{"mkdir", {}};
                              if (chroot("/tmp/berth-escape") != 0) return ChildAnswer{"chroot", {}};
@@ -215,10 +217,33 @@ TEST_CASE("mounts of the host appear in a running rank, and never the other way 
   CHECK(site.as_rank(rootfs, [] { return slurp("/site/data/late"); }) == "late\n");
   run("umount /mnt/site/data");
   ask_child("cannot mount", std::chrono::seconds(10), [&] {
-    enter_rootfs(rootfs.get());
+    enter_rootfs(rootfs.get(), false);
     if (mount("tmpfs", "/site/data", "tmpfs", 0, nullptr) != 0) throw system_error(errno, "cannot mount", "mount");
     return ChildAnswer{};
   });
+  CHECK(site.machine_is_unchanged());
+}
+
+TEST_CASE("ranks in the host's network share one mount namespace, others have one each") {
+  const ImageSite site;
+  const OpenImage image = site.open(ImageSite::make_tree("tree"));
+  RootfsRequest request = site.request(image);
+  const auto namespace_and_nics = [] {
+    return std::filesystem::read_symlink("/proc/self/ns/mnt").string() + " " + mode_of("/sys/class/net/lo/mtu");
+  };
+  for (const bool shared : {true, false}) {
+    CAPTURE(shared);
+    request.shared = shared;
+    const UniqueFd rootfs = build_rootfs(request);
+    const std::string first = site.as_rank(rootfs, namespace_and_nics, shared);
+    CHECK((first == fmt::format("mnt:[{}] -420", read_status(rootfs.get(), "rootfs").st_ino)) == shared);
+    CHECK(first.ends_with(" -420"));
+    CHECK(site.as_rank(
+                  rootfs, [] { return try_write("/sys/class/net/lo/mtu"); }, shared)
+              .starts_with("errno E"));
+    CHECK(site.as_rank(
+              rootfs, [] { return std::filesystem::current_path().string(); }, shared) == "/");
+  }
   CHECK(site.machine_is_unchanged());
 }
 

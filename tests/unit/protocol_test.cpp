@@ -71,6 +71,7 @@ TEST_CASE("records cross unchanged") {
 
   Grant grant;
   grant.has_netns = true;
+  grant.shares_rootfs = true;
   grant.pin_cpus = CpuSet::range(2, 3);
   grant.memlock = UINT64_MAX;
   grant.tested_devices = {"onload"};
@@ -82,6 +83,7 @@ TEST_CASE("records cross unchanged") {
   const Grant granted = parse_grant(to_json_value(grant));
   CHECK(granted.has_netns);
   CHECK_FALSE(granted.has_relay);
+  CHECK(granted.shares_rootfs);
   CHECK(granted.pin_cpus == grant.pin_cpus);
   CHECK(granted.rdma == grant.rdma);
   CHECK(granted.memlock == grant.memlock);
