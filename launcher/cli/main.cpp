@@ -1,4 +1,5 @@
-// berth: shows what a node has, plans, and looks after parked devices.
+// berth with all its verbs: shows what a node has, plans, looks after parked devices, runs. What users call is
+// run_main.cpp.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,6 +8,7 @@
 
 #include "launcher/cli/verbs.hpp"
 #include "launcher/core/error_json.hpp"
+#include "launcher/enter/unprivileged.hpp"
 
 namespace {
 
@@ -25,16 +27,6 @@ void collect_words(const CLI::App& app, std::vector<std::string>& words) {
   }
   for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; }))
     words.push_back(verb->get_name());
-}
-
-/// Takes what follows "--" away from the arguments of `berth run`: CLI11 would hand it to the main command.
-std::vector<std::string> split_command(std::vector<std::string>& arguments) {
-  const auto verb = std::ranges::find_if(arguments, [](const std::string& word) { return !word.starts_with('-'); });
-  const auto dashes = std::find(verb, arguments.end(), "--");
-  if (verb == arguments.end() || *verb != "run" || dashes == arguments.end()) return {};
-  std::vector<std::string> command(dashes + 1, arguments.end());
-  arguments.erase(dashes, arguments.end());
-  return command;
 }
 
 /// A command line that cannot be understood, with the word that was probably meant.
@@ -56,11 +48,15 @@ berth::Error usage_error(const CLI::App& app, const CLI::ParseError& error) {
   return {berth::ErrorCode::usage, "cannot understand the command line", error.what(), fix};
 }
 
+void add_run_verb(CLI::App& app, berth::GlobalOptions& options) {
+  berth::add_run_verb(app, options, berth::run_unprivileged);
+}
+
 void add_verbs(CLI::App& app, berth::GlobalOptions& options) {
-  for (const auto add : {berth::add_plan_verb, berth::add_run_verb, berth::add_devices_verb, berth::add_capture_verb,
-                         berth::add_policy_verb, berth::add_park_verb, berth::add_unpark_verb, berth::add_leases_verb,
-                         berth::add_repair_verb, berth::add_stats_verb, berth::add_doctor_verb, berth::add_gres_verb,
-                         berth::add_version_verb})
+  for (const auto add :
+       {berth::add_plan_verb, add_run_verb, berth::add_devices_verb, berth::add_capture_verb, berth::add_policy_verb,
+        berth::add_park_verb, berth::add_unpark_verb, berth::add_leases_verb, berth::add_repair_verb,
+        berth::add_stats_verb, berth::add_doctor_verb, berth::add_gres_verb, berth::add_version_verb})
     add(app, options);
 }
 
@@ -76,7 +72,7 @@ int main(int argc, char** argv) {
   std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
   // Started once for each rank: the other verbs' options would take longer to set up than its own.
   if (!arguments.empty() && arguments.front() == "run")
-    berth::add_run_verb(app, options);
+    add_run_verb(app, options);
   else
     add_verbs(app, options);
   app.footer(
@@ -87,7 +83,7 @@ int main(int argc, char** argv) {
       "                                  8 ranks, each in a berth of its own\n"
       "  berth policy check              whether the policy file says what you mean\n"
       "`berth VERB --help` tells more about one verb.");
-  options.after_dashes = split_command(arguments);
+  options.after_dashes = berth::split_command(arguments);
   std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
   try {
     app.parse(std::move(arguments));

@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <memory>
@@ -14,7 +15,6 @@
 #include "launcher/core/error.hpp"
 #include "launcher/core/launch_context.hpp"
 #include "launcher/core/run_record.hpp"
-#include "launcher/enter/unprivileged.hpp"
 #include "launcher/system/fd.hpp"
 #include "launcher/system/setuid_program.hpp"
 
@@ -98,7 +98,7 @@ UniqueFd make_sealed_file(std::string_view text) {
 }
 
 /// Returns only where the rank could not be started: the exit code.
-int run_rank(const RunOptions& run, bool verbose) {
+int run_rank(const RunOptions& run, bool verbose, const RunWithoutHelper& run_without_helper) {
   RunRecord record{.options = merge_environment(run.options), .command = run.command, .environment = {}};
   record.options.emplace_back("container", run.image);
   if (verbose) record.options.emplace_back("verbose", "1");
@@ -108,7 +108,7 @@ int run_rank(const RunOptions& run, bool verbose) {
   for (const auto& [name, value] : record.options) apply_option(request, name, value);
 
   open_missing_streams();
-  if (const std::string obstacle = find_obstacle(); !obstacle.empty()) return run_unprivileged(record, obstacle);
+  if (const std::string obstacle = find_obstacle(); !obstacle.empty()) return run_without_helper(record, obstacle);
   const UniqueFd file = make_sealed_file(make_run_record(record));
   const std::string number = std::to_string(file.get());
   const char* const arguments[] = {"berth-enter", number.c_str(), nullptr};
@@ -120,7 +120,16 @@ int run_rank(const RunOptions& run, bool verbose) {
 
 }  // namespace
 
-void add_run_verb(CLI::App& app, GlobalOptions& options) {
+std::vector<std::string> split_command(std::vector<std::string>& arguments) {
+  const auto verb = std::ranges::find_if(arguments, [](const std::string& word) { return !word.starts_with('-'); });
+  const auto dashes = std::find(verb, arguments.end(), "--");
+  if (verb == arguments.end() || *verb != "run" || dashes == arguments.end()) return {};
+  std::vector<std::string> command(dashes + 1, arguments.end());
+  arguments.erase(dashes, arguments.end());
+  return command;
+}
+
+void add_run_verb(CLI::App& app, GlobalOptions& options, const RunWithoutHelper& run_without_helper) {
   auto run = std::make_shared<RunOptions>();
   CLI::App* verb = app.add_subcommand("run", "run a command in a berth: own device, CPUs, network namespace, image");
   verb->fallthrough(false);
@@ -147,14 +156,14 @@ void add_run_verb(CLI::App& app, GlobalOptions& options) {
       "a\n"
       "user namespace; --net=rank and other pools are refused then.\n"
       "Exit code: 125 if Berth refused, 126 and 127 as a shell's, else the command's own.");
-  verb->callback([run, verb, &options] {
+  verb->callback([run, verb, &options, run_without_helper] {
     run->command = verb->remaining();
     // A command that has begun already has a `--` of its own.
     if (!run->command.empty() && !options.after_dashes.empty()) run->command.emplace_back("--");
     run->command.insert(run->command.end(), options.after_dashes.begin(), options.after_dashes.end());
     try {
       check_command(*run, *verb, !options.after_dashes.empty());
-      options.exit_code = run_rank(*run, options.verbose);
+      options.exit_code = run_rank(*run, options.verbose, run_without_helper);
     } catch (const Error& error) {
       fmt::print(stderr, "{}\n", error.render());
       options.exit_code = kExitRefused;

@@ -2,8 +2,12 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+#include <vector>
 
 #include "launcher/cli/options.hpp"
+#include "launcher/core/run_record.hpp"
 
 namespace berth {
 
@@ -16,9 +20,15 @@ void add_park_verb(CLI::App& app, GlobalOptions& options);
 void add_plan_verb(CLI::App& app, GlobalOptions& options);
 void add_policy_verb(CLI::App& app, GlobalOptions& options);
 void add_repair_verb(CLI::App& app, GlobalOptions& options);
-void add_run_verb(CLI::App& app, GlobalOptions& options);
 void add_stats_verb(CLI::App& app, GlobalOptions& options);
 void add_unpark_verb(CLI::App& app, GlobalOptions& options);
 void add_version_verb(CLI::App& app, GlobalOptions& options);
+
+/// What makes the calling process a rank where berth-enter has no rights, for the reason given; returns only if that
+/// fails: the exit code.
+using RunWithoutHelper = std::function<int(const RunRecord&, const std::string& obstacle)>;
+void add_run_verb(CLI::App& app, GlobalOptions& options, const RunWithoutHelper& run_without_helper);
+/// Takes what follows "--" away from the arguments of `berth run`: CLI11 would hand it to the main command.
+std::vector<std::string> split_command(std::vector<std::string>& arguments);
 
 }  // namespace berth

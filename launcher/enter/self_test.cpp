@@ -10,8 +10,8 @@
 #include "launcher/core/error.hpp"
 #include "launcher/core/usnic.hpp"
 #include "launcher/system/fd.hpp"
+#include "launcher/system/link_addresses.hpp"
 #include "launcher/system/link_flags.hpp"
-#include "launcher/system/netlink_link.hpp"
 #include "launcher/system/rdma_port.hpp"
 
 namespace berth {
@@ -54,9 +54,7 @@ void test_link(const RdmaGrant& grant) {
 }
 
 void test_addresses(const RdmaGrant& grant) {
-  LinkSocket links;
-  const auto link = links.find(grant.interface);
-  const auto present = link ? links.addresses(*link) : std::vector<IpPrefix>{};
+  const std::vector<IpPrefix> present = read_link_addresses(grant.interface).addresses;
   for (const IpPrefix& address : grant.addresses)
     if (std::find(present.begin(), present.end(), address) == present.end())
       fail(grant, "address present", fmt::format("'{}' has no {}", grant.interface, to_string(address)),
@@ -65,9 +63,8 @@ void test_addresses(const RdmaGrant& grant) {
 
 void test_gids(const RdmaGrant& grant, int sysfs) {
   if (is_usnic_name(grant.device)) {
-    const auto link = LinkSocket().find(grant.interface);
-    if (const auto defect =
-            find_usnic_gid_defect(sysfs, grant.device, link ? link->mac : MacAddress{}, grant.addresses))
+    const MacAddress mac = read_link_addresses(grant.interface).mac;
+    if (const auto defect = find_usnic_gid_defect(sysfs, grant.device, mac, grant.addresses))
       fail(grant, "GID present", *defect, "run as root: berth unpark, then berth park");
     return;
   }

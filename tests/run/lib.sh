@@ -7,7 +7,7 @@
 #   as_user USER COMMAND…  runs as alice, bob or carol, in their home directory
 #   check_nothing_left WHAT    one assertion: no process, lease, mount or file is left of the runs so far
 #
-# Needs BERTH_CLI, BERTH_ENTER, BERTH_BROKER and BERTH_LIBEXECDIR (where the build expects itself to be installed).
+# Needs BERTH_RUN, BERTH_CLI, BERTH_ENTER, BERTH_BROKER and BERTH_LIBEXECDIR (where the build expects itself to be installed).
 # Assertions are those of tests/assertions.sh.
 # shellcheck shell=bash
 
@@ -59,7 +59,8 @@ enter_machine() {
   mount -t overlay overlay -o "lowerdir=/etc,upperdir=$work/etc,workdir=$work/etc-work" /etc
   mount -t tmpfs -o mode=755 tmpfs /usr/local
   mkdir -p "$BERTH_LIBEXECDIR" /usr/local/bin /etc/berth
-  install -m 755 "$BERTH_CLI" /usr/local/bin/berth
+  install -m 755 "$BERTH_RUN" /usr/local/bin/berth
+  install -m 755 "$BERTH_CLI" "$BERTH_LIBEXECDIR/berth"
   install -m 755 "$BERTH_BROKER" "$BERTH_LIBEXECDIR/berth-broker"
   install -m 4755 "$BERTH_ENTER" "$BERTH_LIBEXECDIR/berth-enter"
   local user uid=70001
