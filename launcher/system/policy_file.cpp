@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 
@@ -102,21 +103,20 @@ std::string read_policy_text(const std::string& path, bool require_root_owner) {
     refuse(path, "it is not a regular file", "give the path of a TOML file");
   }
   if (require_root_owner) check_owner(fd.get(), path, path);
-  std::string text(kLargestPolicy + 1, '\0');
-  std::size_t size = 0;
-  while (size < text.size()) {
-    const ssize_t got = read(fd.get(), text.data() + size, text.size() - size);
+  std::string text;  // grown as needed: room for the largest policy takes the kernel longer than all of a usual one
+  std::array<char, 16384> buffer;
+  for (;;) {
+    const ssize_t got = read(fd.get(), buffer.data(), buffer.size());
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) {
       const int error = errno;
       throw system_error(error, fmt::format("cannot use policy file '{}'", path), "read");
     }
-    if (got == 0) break;
-    size += static_cast<std::size_t>(got);
+    if (got == 0) return text;
+    text.append(buffer.data(), static_cast<std::size_t>(got));
+    if (text.size() > kLargestPolicy)
+      refuse(path, "it is larger than 1 MiB", "a policy is a page of text: is this the file?");
   }
-  if (size > kLargestPolicy) refuse(path, "it is larger than 1 MiB", "a policy is a page of text: is this the file?");
-  text.resize(size);
-  return text;
 }
 
 Policy read_policy_file(const std::string& path, bool require_root_owner) {
