@@ -4,9 +4,12 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+
 #include "launcher/system/link_counters.hpp"
 #include "launcher/system/mounts.hpp"
 #include "launcher/system/namespaces.hpp"
+#include "launcher/system/process.hpp"
 #include "launcher/system/rdma_port.hpp"
 
 namespace berth {
@@ -16,6 +19,15 @@ namespace {
 bool is_in_netns(int pid, std::uint64_t inode) {
   struct stat status {};
   return stat(fmt::format("/proc/{}/ns/net", pid).c_str(), &status) == 0 && status.st_ino == inode;
+}
+
+/// Whether the process is in the berth; in the host's network, whether it is one of the ranks or descends from one.
+bool is_of_berth(int pid, const LeaseRecord& record) {
+  if (record.netns_inode != 0) return is_in_netns(pid, record.netns_inode);
+  if (!record.owner) return false;
+  const std::vector<int>& ranks = record.owner->processes;
+  return std::ranges::any_of(read_ancestry(pid),
+                             [&](int each) { return std::ranges::find(ranks, each) != ranks.end(); });
 }
 
 LinkCounters require(const std::optional<LinkCounters>& counters, const LeaseRecord& record) {
@@ -47,7 +59,7 @@ RdmaCounters CountersReader::read_rdma(const LeaseRecord& record) const {
                 "it is not where the lease says", "run: berth repair");
   RdmaCounters counters{.device = name,
                         .port = record.original.rdma_port,
-                        .shared = record.berth.kind != PoolKind::sriov,
+                        .shared = !is_moved(record.berth.kind),
                         .counters = socket.counters(*device, record.original.rdma_port),
                         .objects = socket.objects(*device)};
   if (!port_counters_) return counters;
@@ -65,8 +77,7 @@ RdmaCounters CountersReader::read_host_rdma(const LeaseRecord& record) {
   if (found == of_host_.end()) found = of_host_.emplace(key, read_rdma(record)).first;
   RdmaCounters counters = found->second;
   // Others' objects on the same device say nothing about this berth.
-  if (record.netns_inode != 0)
-    std::erase_if(counters.objects, [&](const auto& entry) { return !is_in_netns(entry.first, record.netns_inode); });
+  std::erase_if(counters.objects, [&](const auto& entry) { return !is_of_berth(entry.first, record); });
   return counters;
 }
 
@@ -81,9 +92,13 @@ BerthCounters CountersReader::read(const LeaseRecord& record, const UniqueFd& ne
   return counters;
 }
 
-BerthCounters CountersReader::read_from_outside(const LeaseRecord& record, int pid) {
+std::optional<BerthCounters> CountersReader::read_from_outside(const LeaseRecord& record, int pid) {
   BerthCounters counters;
-  if (record.netns_inode != 0) counters.link = require(read_link_counters_of(pid, record.berth.interface), record);
+  if (record.netns_inode != 0) {
+    const auto links = read_link_table_of(pid, record.netns_inode);
+    if (!links) return std::nullopt;
+    counters.link = require(parse_link_counters(*links, record.berth.interface), record);
+  }
   if (record.berth.rdma.mode == RdmaMode::shared) counters.rdma = read_host_rdma(record);
   return counters;
 }

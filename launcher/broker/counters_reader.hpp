@@ -25,9 +25,10 @@ class CountersReader {
   /// Error{host} if device or namespace are not as the record says.
   BerthCounters read(const LeaseRecord& record, const UniqueFd& netns);
 
-  /// What can be known from outside: the traffic in the netns of process `pid`, and an RDMA device that the calling
-  /// thread's netns shows. Needs no privilege.
-  BerthCounters read_from_outside(const LeaseRecord& record, int pid);
+  /// What can be known without entering: the traffic in the netns of process `pid`, and an RDMA device that the calling
+  /// thread's netns shows. Needs no privilege. nullopt: the process is not in the berth (any more); in the host's
+  /// network it does not matter. Throws likewise.
+  std::optional<BerthCounters> read_from_outside(const LeaseRecord& record, int pid);
 
  private:
   [[nodiscard]] RdmaCounters read_rdma(const LeaseRecord& record) const;

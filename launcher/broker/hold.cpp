@@ -88,6 +88,7 @@ class Hold {
                            .user = kRoot.user,
                            .ranks = {},
                            .broker = {getpid(), read_start_time(getpid())},
+                           .processes = {record_.pid},
                            .container = record_.container};
     Claim mine = std::move(claim(journal_, {spec}, &owner).front());
     node.reset();

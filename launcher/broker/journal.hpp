@@ -47,7 +47,8 @@ struct LeaseOwner {
   std::string user;
   std::vector<unsigned> ranks;
   ProcessIdentity broker;
-  std::vector<int> processes = {};  ///< the ranks' pids: what they and their children have is the lease's
+  std::vector<int> processes = {};  ///< pids of the ranks, or of the container's first process: what they and their
+                                    ///< children have is the lease's
   std::string container = {};       ///< id of the OCI container that has the device; then there is no job
   bool operator==(const LeaseOwner&) const = default;
 };

@@ -12,6 +12,7 @@
 
 #include "launcher/broker/journal.hpp"
 #include "launcher/core/berth_counters.hpp"
+#include "launcher/system/fd.hpp"
 
 namespace berth {
 
@@ -40,15 +41,17 @@ class NodeSampler {
     timespec changed{};
     std::optional<LeaseRecord> record;
   };
-  std::vector<LeaseRecord> read_leases();
-  [[nodiscard]] std::vector<BerthFigures> read_as_root(const std::vector<LeaseRecord>& leases) const;
-  [[nodiscard]] std::vector<BerthFigures> read_as_user(const std::vector<LeaseRecord>& leases) const;
+  bool records_may_have_changed();
+  void read_leases();
 
   Journal journal_;
   std::string node_;
   StepFilter filter_;
   bool port_counters_;
+  UniqueFd changes_;                             // of the lease directory; empty: nobody says what changes there
   std::map<std::string, CachedRecord> records_;  // a record is replaced, never changed: read again when it was
+  std::vector<LeaseRecord> leases_;              // those of them that are to be shown
+  std::optional<LeaseOwner> left_out_owner_;     // one of those who hold what is left out
   unsigned left_out_ = 0;
 };
 

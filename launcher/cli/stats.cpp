@@ -81,9 +81,13 @@ std::string describe_rdma(const RdmaCounters& rdma, bool verbose) {
   return text;
 }
 
-const LinkCounters* find_former(const NodeFigures* former, const BerthLabels& labels) {
+/// What the sample before says of the berth at `position` in this one; mostly they are in the same place.
+const LinkCounters* find_former(const NodeFigures* former, const NodeFigures& figures, std::size_t position) {
   if (former == nullptr) return nullptr;
-  const auto found = std::ranges::find(former->berths, labels, &BerthFigures::labels);
+  const BerthLabels& labels = figures.berths[position].labels;
+  const bool same = position < former->berths.size() && former->berths[position].labels == labels;
+  const auto found = same ? former->berths.begin() + static_cast<std::ptrdiff_t>(position)
+                          : std::ranges::find(former->berths, labels, &BerthFigures::labels);
   return found != former->berths.end() && found->counters.link ? &*found->counters.link : nullptr;
 }
 
@@ -98,13 +102,14 @@ std::string make_table(const NodeFigures& figures, const NodeFigures* former, bo
   if (with_rates) heading.insert(heading.end(), {"SENDING", "RECEIVING"});
   heading.insert(heading.end(), {"PACKETS", "ERRORS", "DROPPED", "RDMA"});
   Table table(heading);
-  for (const BerthFigures& berth : figures.berths) {
+  for (std::size_t i = 0; i < figures.berths.size(); ++i) {
+    const BerthFigures& berth = figures.berths[i];
     std::vector<std::string> cells = {holder_of(berth.labels), berth.labels.user,
                                       fmt::format("{}", fmt::join(berth.labels.ranks, ",")), berth.labels.device};
     if (const auto& link = berth.counters.link) {
       cells.insert(cells.end(), {format_bytes(link->tx_bytes), format_bytes(link->rx_bytes)});
       if (with_rates) {
-        const LinkCounters* before = find_former(former, berth.labels);
+        const LinkCounters* before = find_former(former, figures, i);
         const double seconds = before ? figures.time - former->time : 0;
         cells.push_back(before ? format_rate(link->tx_bytes, before->tx_bytes, seconds) : "");
         cells.push_back(before ? format_rate(link->rx_bytes, before->rx_bytes, seconds) : "");
@@ -148,7 +153,7 @@ class Shower {
     json_ = options.json || (stats.interval && !live_);
   }
 
-  void show(const NodeFigures& figures) {
+  void show(NodeFigures figures) {
     if (!stats_.prometheus.empty()) {
       write_output(stats_.prometheus, make_prometheus_text(figures));
     } else if (json_) {
@@ -156,7 +161,7 @@ class Shower {
     } else {
       const std::string table = make_table(figures, former_ ? &*former_ : nullptr, live_, verbose_);
       fmt::print("{}{}", live_ && !former_ ? "\x1b[2J" : "", live_ ? make_screen(table) : table);
-      former_ = figures;
+      former_ = std::move(figures);
     }
     std::fflush(stdout);
   }
@@ -176,13 +181,13 @@ void show_stats(const StatsOptions& stats, const GlobalOptions& options) {
   Shower shower(stats, options);
   auto next = std::chrono::steady_clock::now();
   for (bool first = true;; first = false) {
-    const NodeFigures figures = sampler.sample();
+    NodeFigures figures = sampler.sample();
     if (filter.job && figures.berths.empty()) {
       if (!first) return;  // the job has ended
       throw Error(ErrorCode::host, fmt::format("cannot show the figures of {}", stats.step),
                   fmt::format("it holds no device on {}", options.node), "`berth leases` shows who holds which");
     }
-    shower.show(figures);
+    shower.show(std::move(figures));
     if (first && sampler.left_out() > 0)
       fmt::print(stderr, "berth: {} berths of other users are left out; root sees them\n", sampler.left_out());
     if (!stats.interval) return;

@@ -2,6 +2,7 @@
 // others may hold for long (RTNL), needs no socket in the network namespace, and anybody may read it.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -11,7 +12,9 @@ namespace berth {
 
 /// Of `interface` in the calling thread's netns; nullopt if there is none. Throws Error{host}.
 std::optional<LinkCounters> read_link_counters(const std::string& interface);
-/// Of `interface` in the netns of process `pid`; nullopt also if that has ended.
-std::optional<LinkCounters> read_link_counters_of(int pid, const std::string& interface);
+
+/// All of them in the netns of process `pid`, for parse_link_counters(); nullopt if that process has ended, or if its
+/// netns is not the one with the number `netns`.
+std::optional<std::string> read_link_table_of(int pid, std::uint64_t netns);
 
 }  // namespace berth

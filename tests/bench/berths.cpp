@@ -68,15 +68,21 @@ void enter_site() {
 
 Berths::Berths() : journal_("/mnt/berth") {}
 
-double Berths::acquire(std::size_t count) {
+double Berths::acquire(std::size_t count, const std::vector<int>& ranks) {
   LeaseOwner owner{.job = 1, .step = 0, .uid = 1000, .user = "bench", .ranks = {0}, .broker = {getpid(), 1}};
   const double start = now_ms();
   for (std::size_t i = 0; i < count; ++i) {
     owner.ranks = {static_cast<unsigned>(i)};
+    if (!ranks.empty()) owner.processes = {ranks[i]};
     held_.push_back(park(journal_, make_spec(i)));
     lease(journal_, held_.back(), owner);
   }
   return now_ms() - start;
+}
+
+void Berths::enter(std::size_t index) const {
+  const auto netns = open_pinned_netns(journal_.netns_path(make_spec(index).id));
+  if (!netns || setns(netns->get(), CLONE_NEWNET) != 0) throw system_error(errno, "cannot enter a berth", "setns");
 }
 
 double Berths::release_all() {

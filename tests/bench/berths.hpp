@@ -16,8 +16,11 @@ class Berths {
  public:
   Berths();
 
-  /// Parks and leases `count` berths, as the broker does; returns milliseconds. Parked ones are adopted.
-  double acquire(std::size_t count);
+  /// Parks and leases `count` berths, as the broker does; returns milliseconds. Parked ones are adopted. `ranks`: pids
+  /// of those who get them, if somebody does.
+  double acquire(std::size_t count, const std::vector<int>& ranks = {});
+  /// Puts the calling process into a berth.
+  void enter(std::size_t index) const;
   /// Releases what is held: the berths stay parked. Milliseconds.
   double release_all();
   /// Takes every parked berth down.

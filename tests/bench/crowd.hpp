@@ -26,6 +26,8 @@ class Crowd {
   /// go by the destructor. Throws Error{internal} if one of them failed.
   double run_until_done();
 
+  [[nodiscard]] const std::vector<int>& pids() const { return pids_; }
+
  private:
   /// When it was opened, as now_ms().
   double open_gate();

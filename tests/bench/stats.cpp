@@ -82,10 +82,15 @@ int main(int argc, char** argv) {
     berth::bench::enter_site();
     for (const std::size_t count : {1U, 32U, 128U}) {
       berth::bench::Berths berths;
-      berths.acquire(count);
-      for (int round = 0; round < std::atoi(argv[3]); ++round) {
-        measure_readings(berths);
-        if (round < 3) report("stats", "berth stats --watch 1", count, "percent", watch(argv[1], std::atoi(argv[2])));
+      {
+        berth::bench::Crowd ranks(
+            static_cast<int>(count), [](int) {}, [&](int i) { berths.enter(static_cast<std::size_t>(i)); });
+        berths.acquire(count, ranks.pids());
+        ranks.run_until_done();
+        for (int round = 0; round < std::atoi(argv[3]); ++round) {
+          measure_readings(berths);
+          if (round < 3) report("stats", "berth stats --watch 1", count, "percent", watch(argv[1], std::atoi(argv[2])));
+        }
       }
       berths.release_all();
       berths.unpark_all();

@@ -2,6 +2,7 @@
 #include <netinet/in.h>
 #include <sched.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <catch2/catch_test_macros.hpp>
@@ -10,7 +11,6 @@
 #include <string>
 
 #include "launcher/broker/counters_reader.hpp"
-#include "launcher/system/link_counters.hpp"
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/polling.hpp"
 #include "tests/namespaces/berth_site.hpp"
@@ -123,10 +123,18 @@ TEST_CASE_METHOD(BerthSite, "figures of a berth are what was sent, and each bert
   }
   SECTION("a process in the berth shows them to whoever may see processes") {
     const Child child([&] { REQUIRE(setns(berths[0].netns.get(), CLONE_NEWNET) == 0); });
-    const BerthCounters counters = CountersReader(false).read_from_outside(berths[0].record, child.pid());
-    CHECK(counters.link->tx_bytes >= bytes);
-    CHECK_THROWS_AS(CountersReader(false).read_from_outside(berths[0].record, getpid()), Error);
-    CHECK_FALSE(read_link_counters_of(child.pid(), "no-such"));
+    const auto counters = CountersReader(false).read_from_outside(berths[0].record, child.pid());
+    REQUIRE(counters);
+    CHECK(counters->link->tx_bytes >= bytes);
+    CHECK_FALSE(CountersReader(false).read_from_outside(berths[0].record, getpid()));
+    CHECK_FALSE(CountersReader(false).read_from_outside(berths[1].record, child.pid()));
+    const pid_t ended = fork();
+    if (ended == 0) _exit(0);
+    REQUIRE(waitpid(ended, nullptr, 0) == ended);
+    CHECK_FALSE(CountersReader(false).read_from_outside(berths[0].record, ended));
+    LeaseRecord renamed = berths[0].record;
+    renamed.berth.interface = "no-such";
+    CHECK_THROWS_AS(CountersReader(false).read_from_outside(renamed, child.pid()), Error);
   }
   SECTION("a berth without its device is an error") {
     run("nsenter --net=" + journal.netns_path("fabric0.mv2") + " ip link set rdma0 down name other");
