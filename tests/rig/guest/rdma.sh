@@ -90,8 +90,8 @@ echo "fact $BERTH_RDMA_DEVICE $UCX_NET_DEVICES"
 RANK
 }
 
-# mpi_traffic WHAT: four MPI ranks out of an image, whose messages UCX sends with verbs through each rank's device, says UCX
-# and say the device's counters. The GID is that of the rank's link: over soft-RoCE UCX drops datagrams with IPv4 headers.
+# mpi_traffic WHAT: four MPI ranks out of an image, whose messages UCX sends with verbs through each rank's device: UCX says
+# so, the device's counters do, and so does --rdma-stats. The GID is that of the rank's link: over soft-RoCE UCX drops datagrams with IPv4 headers.
 mpi_traffic() {
   local seen mpi
   [[ -e $work/demo.sqsh ]] || take_image demo
@@ -108,13 +108,27 @@ echo "sent $BERTH_RDMA_DEVICE $(($(sent) - before))"
 echo "peers by $(sed -n 's,.*ep_cfg\[1\]: tag(\(.*\)).*,\1,p' "$HOME/ucx.$SLURM_PROCID")"
 RANK
   # shellcheck disable=SC2054  # the commas are UCX's
-  mpi=(as_user timeout 300 srun -Q --mpi=pmix --rdma-container="$work/demo.sqsh" -n4
+  mpi=(as_user timeout 300 srun -Q --mpi=pmix --rdma-container="$work/demo.sqsh" --rdma-stats=figures.mpi -n4
     env OMPI_MCA_pml=ucx UCX_TLS=rc_verbs,ud_verbs,self UCX_LOG_LEVEL=info sh mpi.sh)
   check_contains "$1: MPI: four ranks compute over verbs" "ranks=4 points=64 steps=20" "$("${mpi[@]}" heat 64 20 2>&1)"
   seen=$("${mpi[@]}" pingpong 2 2>&1) || true
   check_equal "$1: MPI: each rank's bytes went through its device" 4 "$(awk '$1 == "sent" && $3 > 4000000 ' <<<"$seen" | wc -l)"
   check_equal "$1: MPI: UCX says so" "$(sed -n 's/^sent \([^ ]*\) .*/rc_verbs\/\1:1/p' <<<"$seen" | sort)" \
     "$(sed -n 's/^peers by //p' <<<"$seen" | sort)"
+  check "$1: MPI: --rdma-stats says what the ranks of each device have sent, and which devices several have" \
+    python3 - "$work/home/figures.mpi.n1" "$(grep '^sent ' <<<"$seen")" <<'PYTHON'
+import json, sys
+sent = {}
+for _, device, value in map(str.split, sys.argv[2].splitlines()):
+    sent.setdefault(device, []).append(int(value))
+berths = json.load(open(sys.argv[1]))["berths"]
+assert sorted(berth["ranks"] for berth in berths) == [[0], [1], [2], [3]], berths
+for berth in berths:
+    rdma, own = berth["rdma"], sent[berth["rdma"]["device"]]
+    # The ranks read the device's counters themselves, before and after their program; they are all there until the last ends.
+    assert max(own) <= rdma["counters"]["sent_bytes"] < 1.5 * sum(own), (berth, own)
+    assert rdma["shared"] or len(own) == 1, berth
+PYTHON
 }
 
 # one_device WHAT: each of two ranks sees one RDMA device, as libraries and tools look for it.
@@ -227,6 +241,48 @@ PYTHON
   check "$1: figures: berth stats shows the QP of a rank" eventually one_qp
   as_user scancel -u "$test_user"
   wait "$step" || true
+}
+# shared_figures WHAT LINKS: two ranks on one RDMA device. Its counters are those of both, and say so; what a NIC of its own
+# (LINKS=yes) counts, and who has QPs, is each rank's.
+shared_figures() {
+  local verbs=$((4096 * 300)) step
+  rm -f "$work"/home/{address,figures}.*
+  check "$1: figures: ibv_rc_pingpong sends 300 messages of 4096 bytes each way" on_host -n2 --rdma-stats=figures.verbs sh -c \
+    "$(sed 's/-n 50/-n 300/' "$work/home/pingpong.sh")"
+  check "$1: figures: the device's are those of both ranks, and marked so" python3 - "$work/home/figures.verbs.n1" "$verbs" "$2" <<'PYTHON'
+import json, sys
+berths = sorted(json.load(open(sys.argv[1]))["berths"], key=lambda berth: berth["ranks"])
+wanted, links = int(sys.argv[2]), sys.argv[3] == "yes"
+assert [berth["ranks"] for berth in berths] == [[0], [1]] and not any(berth["error"] for berth in berths), berths
+def about(value, wanted):  # see figures()
+    assert wanted <= value < wanted * 1.6, (value, wanted)
+assert berths[0]["rdma"] == berths[1]["rdma"] and berths[0]["rdma"]["shared"] is True, berths
+about(berths[0]["rdma"]["counters"]["sent_bytes"], 2 * wanted)
+about(berths[0]["rdma"]["counters"]["rcvd_bytes"], 2 * wanted)
+for berth in berths:
+    if links:
+        about(berth["link"]["tx_bytes"], wanted)
+        about(berth["link"]["rx_bytes"], wanted)
+    else:
+        assert berth["link"] is None, berth
+PYTHON
+  check_equal "$1: figures: and at the end of a step as well" 2 \
+    "$(on_host -n2 --rdma-stats true 2>&1 >/dev/null | grep -cE 'rank [01] on n1, .*RDMA rxe[0-9v]+:1 \(with others\)')"
+  # shellcheck disable=SC2016
+  on_host -n2 sh -c '[ "$SLURM_PROCID" = 1 ] || exec sleep 300; ibv_rc_pingpong -d "$BERTH_RDMA_DEVICE" -g 0' >/dev/null 2>&1 &
+  step=$!
+  check "$1: figures: berth stats shows a QP of rank 1, and none of rank 0" eventually qps_are "[0] 0" "[1] 1"
+  as_user scancel -u "$test_user"
+  wait "$step" || true
+}
+# qps_are "RANKS QPS"...
+qps_are() {
+  local seen
+  seen=$(berth_on n1 stats --json | python3 -c '
+import json, sys
+for berth in sorted(json.load(sys.stdin)["berths"], key=lambda berth: berth["ranks"]):
+    print(berth["ranks"], sum(each["qps"] for each in berth["rdma"]["objects"]))')
+  diff <(printf '%s\n' "$@") <(echo "$seen")
 }
 one_qp() { [[ $(berth_on n1 stats --json | grep -c '"qps": 1') == 1 ]]; }
 
