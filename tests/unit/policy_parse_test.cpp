@@ -292,6 +292,14 @@ TEST_CASE("Files that no policy looks like are refused quickly", "[policy_parse]
   CHECK_THAT(refusal(kHeader + std::string("[pin\0ning]\n", 11)), ContainsSubstring("2:5: there is a NUL byte"));
 }
 
+TEST_CASE("A table header without a key is refused: toml++ asserts that there is none", "[policy_parse]") {
+  for (const char* header : {"[.x]", "[[.x]]", "[=]", "[,x]", "[\n]", "[ #]", "[\xc3\xa4]"}) {
+    INFO(header);
+    CHECK_THAT(refusal(kHeader + header),
+               StartsWith("2:") && ContainsSubstring("expected bare key starting character"));
+  }
+}
+
 TEST_CASE("Deep nesting does not crash", "[policy_parse]") {
   const auto repeat = [](const std::string& text, int times) {
     std::string repeated;
