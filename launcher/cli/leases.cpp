@@ -8,9 +8,28 @@
 #include "launcher/broker/berth.hpp"
 #include "launcher/cli/table.hpp"
 #include "launcher/cli/verbs.hpp"
+#include "launcher/system/irq.hpp"
 
 namespace berth {
 namespace {
+
+/// "9 to CPUs 4-5": the interrupts that were steered, and who serves them now, since others may steer, too.
+std::string describe_irqs(const LeaseRecord& record) {
+  if (record.irqs.empty()) return {};
+  CpuSet serving;
+  for (const IrqAffinity& irq : record.irqs) serving |= read_irq_affinity(irq.irq).value_or(CpuSet{});
+  return fmt::format("{} to CPUs {}", record.irqs.size(), to_string(serving));
+}
+
+/// The record as it is written, and of its interrupts who serves them now.
+nlohmann::json to_json_value(const LeaseRecord& record) {
+  nlohmann::json value = nlohmann::json::parse(to_json_text(record));
+  for (std::size_t i = 0; i < record.irqs.size(); ++i) {
+    const auto now = read_irq_affinity(record.irqs[i].irq);
+    value["irqs"][i]["now"] = now ? nlohmann::json(to_string(*now)) : nullptr;
+  }
+  return value;
+}
 
 /// A record's phase in words; only root can tell whether a holder still lives.
 std::string state_of(const Journal& journal, const LeaseRecord& record) {
@@ -35,16 +54,16 @@ std::string state_of(const Journal& journal, const LeaseRecord& record) {
 
 void show_leases(const GlobalOptions& options) {
   const Journal journal(options.state_directory);
-  Table table({"DEVICE", "POOL", "INTERFACE", "ADDRESS", "HOLDER", "RANKS", "STATE"});
+  Table table({"DEVICE", "POOL", "INTERFACE", "ADDRESS", "HOLDER", "RANKS", "IRQS", "STATE"});
   nlohmann::json records = nlohmann::json::array();
   for (const std::string& id : journal.ids()) {
     const auto record = journal.read(id);
     if (!record) continue;  // of another boot, or released since
-    records.push_back(nlohmann::json::parse(to_json_text(*record)));
+    records.push_back(to_json_value(*record));
     const auto& addresses = record->berth.addresses;
     table.add({id, record->berth.pool, record->berth.interface, addresses.empty() ? "" : to_string(addresses.front()),
                record->owner ? to_string(*record->owner) : "",
-               record->owner ? fmt::format("{}", fmt::join(record->owner->ranks, ",")) : "",
+               record->owner ? fmt::format("{}", fmt::join(record->owner->ranks, ",")) : "", describe_irqs(*record),
                state_of(journal, *record)});
   }
   if (options.json) return print_json(nlohmann::json{{"leases", records}}.dump(2));

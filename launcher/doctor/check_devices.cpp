@@ -119,6 +119,22 @@ Findings check_functions(const NodeFacts& facts) {
   return findings;
 }
 
+Findings check_irqs(const NodeFacts& facts) {
+  if (!facts.policy.policy || facts.policy.policy->irqs == IrqSteering::off)
+    return {{Severity::ok, "interrupts are served where they are", "", ""}};
+  if (!facts.irqbalance) return {{Severity::ok, "no irqbalance moves interrupts away from their ranks", "", ""}};
+  const std::string fix =
+      "stop it (systemctl disable --now irqbalance), or start it with a --policyscript that bans the pools' devices "
+      "(docs/policy.md, [pinning])";
+  for (const std::string& argument : *facts.irqbalance)
+    if (argument.starts_with("--policyscript") || argument.starts_with("-l") || argument.starts_with("--ban"))
+      return {{Severity::note, fmt::format("irqbalance runs, with {}", argument),
+               "it moves interrupts that it is not told to leave alone away from their ranks",
+               "see that this means the pools' devices; else " + fix}};
+  return {{Severity::warning, "irqbalance moves interrupts away from their ranks",
+           "the policy has irqs = \"near\", and the daemon spreads all interrupts anew every few seconds", fix}};
+}
+
 Findings check_images(const NodeFacts& facts) {
   if (!facts.policy.policy) return {};
   if (facts.image_paths.empty())

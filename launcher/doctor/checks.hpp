@@ -22,6 +22,7 @@ Findings check_policy(const NodeFacts& facts);
 Findings check_pools(const NodeFacts& facts);
 Findings check_functions(const NodeFacts& facts);
 Findings check_usnic(const NodeFacts& facts);
+Findings check_irqs(const NodeFacts& facts);
 Findings check_images(const NodeFacts& facts);
 Findings check_slurm(const NodeFacts& facts);
 Findings check_plugin(const NodeFacts& facts);
@@ -40,9 +41,10 @@ inline constexpr std::array kChecks = {
     Check{"view", check_view},     Check{"kernel", check_kernel}, Check{"modules", check_modules},
     Check{"iommu", check_iommu},   Check{"rdma", check_rdma},     Check{"usnic", check_usnic},
     Check{"onload", check_onload}, Check{"policy", check_policy}, Check{"pools", check_pools},
-    Check{"vfs", check_functions}, Check{"images", check_images}, Check{"slurm", check_slurm},
-    Check{"plugin", check_plugin}, Check{"pmix", check_pmix},     Check{"gres", check_gres},
-    Check{"limits", check_limits}, Check{"leases", check_leases}, Check{"run", check_run},
+    Check{"vfs", check_functions}, Check{"irqs", check_irqs},     Check{"images", check_images},
+    Check{"slurm", check_slurm},   Check{"plugin", check_plugin}, Check{"pmix", check_pmix},
+    Check{"gres", check_gres},     Check{"limits", check_limits}, Check{"leases", check_leases},
+    Check{"run", check_run},
 };
 
 }  // namespace berth

@@ -1,5 +1,6 @@
 #include "launcher/doctor/facts.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/openat2.h>
 #include <sys/mount.h>
@@ -17,6 +18,7 @@
 #include "launcher/broker/onload.hpp"
 #include "launcher/doctor/slurm_facts.hpp"
 #include "launcher/system/policy_file.hpp"
+#include "launcher/system/process.hpp"
 #include "launcher/system/root_dir.hpp"
 #include "launcher/system/setuid_program.hpp"
 
@@ -153,6 +155,19 @@ std::vector<std::string> read_vfs_without_carrier(const RootDir& root, const Inv
   return names;
 }
 
+/// The arguments of the daemon; none where it ends meanwhile.
+std::optional<std::vector<std::string>> read_irqbalance() {
+  for (const int pid : find_processes("irqbalance")) try {
+      std::istringstream line(read_file(AT_FDCWD, fmt::format("/proc/{}/cmdline", pid)));
+      std::vector<std::string> arguments;
+      for (std::string argument; std::getline(line, argument, '\0');) arguments.push_back(std::move(argument));
+      return arguments;
+    } catch (const Error&) {
+      continue;
+    }
+  return std::nullopt;
+}
+
 void read_journal(const std::string& state_directory, NodeFacts& facts) {
   if (!std::filesystem::is_directory(state_directory)) return;  // a Journal would make it
   const Journal journal(state_directory);
@@ -188,6 +203,7 @@ NodeFacts read_node_facts(Inventory inventory, const DoctorOptions& options) {
   facts.run_obstacle = find_setuid_obstacle(BERTH_LIBEXECDIR "/berth-enter");
   facts.user_namespaces = read_user_namespace_limits();
   facts.onload = read_onload_facts(facts.policy);
+  facts.irqbalance = read_irqbalance();
   facts.slurm = read_slurm_facts();
   read_journal(options.state_directory, facts);
   return facts;

@@ -78,6 +78,7 @@ struct NodeFacts {
   std::string run_obstacle;   ///< why berth-enter has no rights; empty: it has them
   UserNamespaceLimits user_namespaces;
   OnloadFacts onload;
+  std::optional<std::vector<std::string>> irqbalance;  ///< arguments of the daemon that runs; empty: none does
   SlurmFacts slurm;
   std::vector<LeaseFacts> leases;
   std::vector<std::string> stale_traces;  ///< devices of which only a lock file or a pin is left, which nobody holds

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 #include <sstream>
 
 #include "launcher/system/fd.hpp"
+#include "launcher/system/process.hpp"
 #include "launcher/system/program.hpp"
 
 namespace berth {
@@ -62,11 +64,8 @@ std::optional<std::uint64_t> parse_memlock(const std::string& limits) {
 
 /// Of the first slurmd that can be looked at: ranks have it unless slurm.conf or the policy says otherwise.
 std::optional<std::uint64_t> read_slurmd_memlock() {
-  std::error_code ignored;
-  for (const auto& process : std::filesystem::directory_iterator("/proc", ignored)) {
-    if (read_if_there(process.path() / "comm") != "slurmd\n") continue;
-    if (const auto limits = read_if_there(process.path() / "limits")) return parse_memlock(*limits);
-  }
+  for (const int pid : find_processes("slurmd"))
+    if (const auto limits = read_if_there(fmt::format("/proc/{}/limits", pid))) return parse_memlock(*limits);
   return std::nullopt;
 }
 

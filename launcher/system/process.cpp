@@ -129,6 +129,21 @@ std::vector<int> read_ancestry(int pid) {
   return ancestry;
 }
 
+std::vector<int> find_processes(std::string_view name) {
+  std::vector<int> found;
+  const Directory proc(opendir("/proc"));
+  while (const dirent* entry = proc ? readdir(proc.get()) : nullptr) {
+    const auto pid = parse_pid(entry->d_name);
+    if (!pid) continue;
+    try {
+      if (read_file(AT_FDCWD, fmt::format("/proc/{}/comm", *pid)) == fmt::format("{}\n", name)) found.push_back(*pid);
+    } catch (const Error&) {  // it has ended meanwhile
+    }
+  }
+  std::ranges::sort(found);
+  return found;
+}
+
 std::vector<std::vector<int>> read_processes_in_each(const std::vector<std::uint64_t>& netns_inodes) {
   std::unordered_map<std::uint64_t, std::size_t> position;
   for (std::size_t i = 0; i < netns_inodes.size(); ++i) position.emplace(netns_inodes[i], i);

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 namespace berth {
@@ -16,6 +17,9 @@ bool has_ended(int pid);
 
 /// The process, its parent, and so on up to the first of its pid namespace; as far as they still live.
 std::vector<int> read_ancestry(int pid);
+
+/// The processes that are called `name` (/proc/PID/comm), by pid; none also if /proc cannot be read.
+std::vector<int> find_processes(std::string_view name);
 
 /// For each netns (by inode, see netns_inode()) the pids of processes of which at least one thread is in it. One pass
 /// over /proc, however many are asked for. Zombies are in no namespace. Throws Error{host} if /proc cannot be read.

@@ -35,7 +35,7 @@ complaints() { grep -E '^(note|warning|error)' <<<"$out" | grep -vE '^[a-z]+ +(s
 
 doctor
 check "a good node: nothing but Slurm to complain about" test -z "$(complaints)"
-for name in view kernel modules iommu rdma policy pools vfs images gres leases; do
+for name in view kernel modules iommu rdma policy pools vfs irqs images gres leases; do
   check "says that it looked at: $name" says "$out" "^ok +$name "
 done
 check "changes nothing" test ! -e /run/berth
@@ -55,6 +55,23 @@ check "and does not see who holds locks" test "$(grep -c 'left behind' <<<"$out"
 run "$berth" repair "${node[@]}"
 doctor
 check "repair mends both" test -z "$(complaints)"
+
+# In a pid namespace of its own there is no irqbalance of the machine, and a process of that name is all that can be seen
+# of one.
+printf '\n[pinning]\nirqs = "near"\n' >>/run/policy.toml
+cp "$(type -P bash)" /run/irqbalance
+mkfifo /run/never
+beside() { run unshare --pid --fork --mount-proc bash -c "$1"' "$@"' bash "$berth" doctor "${node[@]}"; }
+irqbalance='/run/irqbalance -c "read -r _ <>/run/never"' its_start='& until [[ $(</proc/$!/comm) == irqbalance ]]; do :; done;'
+beside ""
+check "steered interrupts that nobody moves away" says "$out" '^ok +irqs +no irqbalance'
+beside "$irqbalance --foreground $its_start"
+check "irqbalance beside steered interrupts" says "$out" '^warning +irqs +irqbalance moves interrupts away from their ranks$'
+beside "$irqbalance --policyscript=/x $its_start"
+check "irqbalance that is told something" says "$out" '^note +irqs +irqbalance runs, with --policyscript=/x$'
+sed -i 's/^irqs = .*/irqs = "off"/' /run/policy.toml
+beside "$irqbalance --foreground $its_start"
+check "irqbalance where nothing is steered" test -z "$(complaints)"
 
 ip link set port0 down
 doctor

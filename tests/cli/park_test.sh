@@ -42,6 +42,19 @@ run "$berth" park "${node[@]}"
 check "parking again changes nothing" says "$out" '^3 of 3 devices parked$'
 run "$berth" leases "${node[@]}"
 check "leases lists them" test "$(grep -c 'parked, free' <<<"$out")" = 3
+irq=$(compgen -G '/proc/irq/*/smp_affinity_list' | head -n 1 | cut -d/ -f4)
+served=$(<"/proc/irq/$irq/smp_affinity_list")
+record=/run/berth/leases/port0.mv0
+cp "$record" /run/before
+sed -i "s/\"phase\"/\"irqs\": [{\"irq\": $irq, \"cpus\": \"0\"}, {\"irq\": 999999, \"cpus\": \"1\"}], &/" "$record"
+run "$berth" leases "${node[@]}"
+check "steered interrupts: how many, and who serves them" says "$out" "^port0\.mv0 .* 2 to CPUs $served "
+check "others have none" test "$(grep -c ' to CPUs ' <<<"$out")" = 1
+run "$berth" leases --json "${node[@]}"
+check_equal "each with who served it, and who does" "$irq 0 $served, 999999 1 None" "$(python3 -c 'import json, sys
+irqs = [irq for lease in json.load(sys.stdin)["leases"] for irq in lease.get("irqs", [])]
+print(", ".join("{irq} {cpus} {now}".format(**irq) for irq in irqs))' <<<"$out")"
+mv /run/before "$record"
 run "$berth" devices -v "${node[@]}"
 check "devices knows them" test "$(grep -c 'free, parked' <<<"$out")" = 3
 run "$berth" plan -n 3 "${node[@]}"

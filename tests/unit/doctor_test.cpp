@@ -182,6 +182,29 @@ TEST_CASE("PFs and VFs", "[doctor]") {
   });
 }
 
+TEST_CASE("irqbalance, where the policy steers interrupts", "[doctor]") {
+  using Arguments = std::vector<std::string>;
+  const auto steering_beside = [](std::optional<Arguments> irqbalance) {
+    return [=](NodeFacts& facts) {
+      facts.policy.policy->irqs = IrqSteering::near;
+      facts.irqbalance = irqbalance;
+    };
+  };
+  check_complaint("warning irqs: irqbalance moves interrupts away", "--policyscript",
+                  steering_beside(Arguments{"/usr/sbin/irqbalance", "--foreground"}));
+  for (const char* ban : {"--policyscript=/etc/berth-irqs", "-l", "--banirq=35", "--banmod=igbvf"}) {
+    INFO(ban);
+    check_complaint("note irqs: irqbalance runs, with ", "see that this means the pools' devices",
+                    steering_beside(Arguments{"irqbalance", ban, "x"}));
+  }
+  NodeFacts without_daemon = healthy_node();
+  steering_beside(std::nullopt)(without_daemon);
+  CHECK(complaints(without_daemon).empty());
+  NodeFacts without_steering = healthy_node();
+  without_steering.irqbalance = Arguments{"irqbalance"};
+  CHECK(complaints(without_steering).empty());
+}
+
 TEST_CASE("Images", "[doctor]") {
   check_complaint("warning images: /images does not exist", "images.paths", [](NodeFacts& facts) {
     facts.image_paths[0] = {"/images", false, false};
