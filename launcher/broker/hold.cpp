@@ -68,7 +68,7 @@ class Hold {
     const Policy policy = read_policy_file(policy_path);
     PlanInput input{.request = {},
                     .policy = policy,
-                    .inventory = read_node_inventory(journal_, "/", record_.node),
+                    .inventory = read_devices(journal_, "/", record_.node),
                     .caller = kRoot,
                     .ranks = {}};
     input.inventory.topology = read_node_topology(journal_);
@@ -76,7 +76,7 @@ class Hold {
     input.device = record_.device;
     input.ranks = {{0, record_.cpus}};
     std::optional<Lock> node = journal_.lock_node();
-    input.inventory.held = journal_.held_devices(true);
+    read_held(journal_, policy, input.inventory);
     const NodePlan plan = make_plan(input);
     BerthSpec spec = plan.berths.front();
     if (spec.kind == PoolKind::host)

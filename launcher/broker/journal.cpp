@@ -78,10 +78,10 @@ bool remove_file(const std::string& path) {
 
 }  // namespace
 
-Journal::Journal(std::string state_directory) : state_(std::move(state_directory)) {
+Journal::Journal(std::string state_directory, Use use) : state_(std::move(state_directory)), use_(use) {
   boot_id_ = read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id");
   while (!boot_id_.empty() && boot_id_.back() == '\n') boot_id_.pop_back();
-  if (geteuid() != 0) return;
+  if (geteuid() != 0 || (use == Use::look && access(state_.c_str(), F_OK) != 0)) return;
   make_directory(state_, 0755);
   make_directory(state_ + "/locks", 0700);
   make_directory(state_ + "/pfs", 0700);
@@ -89,6 +89,8 @@ Journal::Journal(std::string state_directory) : state_(std::move(state_directory
   // Whoever can open a pin can keep its netns alive.
   make_directory(state_ + "/netns", 0700);
 }
+
+bool Journal::can_write() const { return use_ == Use::change && access(state_.c_str(), W_OK) == 0; }
 
 std::string Journal::netns_path(const std::string& id) const { return fmt::format("{}/netns/{}", state_, id); }
 std::string Journal::lock_path(const std::string& id) const { return fmt::format("{}/locks/{}", state_, id); }

@@ -115,10 +115,14 @@ class Lock {
 /// The lease directory below one state directory. All functions throw Error{host} on I/O errors.
 class Journal {
  public:
-  /// Creates the directories (root) or merely names them (others, who can then only read).
-  explicit Journal(std::string state_directory);
+  /// Makes the directories (root) or merely names them: for others, who can only read, and for `Use::look`, which is no
+  /// reason to make anything where nothing was ever parked.
+  enum class Use { change, look };
+  explicit Journal(std::string state_directory, Use use = Use::change);
 
   [[nodiscard]] const std::string& state_directory() const { return state_; }
+  /// Whether this process may keep things there, and means to.
+  [[nodiscard]] bool can_write() const;
   /// What the kernel calls this boot; a record that says otherwise is void.
   [[nodiscard]] const std::string& boot_id() const { return boot_id_; }
   [[nodiscard]] std::string netns_path(const std::string& id) const;
@@ -157,6 +161,7 @@ class Journal {
   [[nodiscard]] std::string lease_path(const std::string& id) const;
 
   std::string state_;
+  Use use_;
   std::string boot_id_;
 };
 

@@ -1,8 +1,8 @@
 #include "launcher/broker/node_inventory.hpp"
 
 #include <fcntl.h>
-#include <unistd.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "launcher/system/fd.hpp"
@@ -38,12 +38,11 @@ void keep(const std::string& path, const std::string& boot_id, const KnownSpeeds
   write_file_atomically(path, json{{"boot_id", boot_id}, {"speeds", std::move(list)}}.dump(), 0644);
 }
 
-}  // namespace
-
-void complete_usnic_devices(Inventory& inventory) {
-  if (inventory.usnic_devices.empty()) return;
+/// What sysfs does not say of usNIC devices: netmasks, and whose children the processes are that have QPs.
+void complete(std::vector<UsnicDevice>& devices, const Inventory& inventory) {
+  if (devices.empty()) return;
   LinkSocket links;
-  for (UsnicDevice& device : inventory.usnic_devices) {
+  for (UsnicDevice& device : devices) {
     for (UsnicQp& qp : device.qps)
       if (auto ancestry = read_ancestry(qp.processes.front()); !ancestry.empty()) qp.processes = std::move(ancestry);
     const auto link = links.find(find_usnic_netdev(device, inventory));
@@ -53,15 +52,36 @@ void complete_usnic_devices(Inventory& inventory) {
   }
 }
 
-Inventory read_node_inventory(const Journal& journal, const std::string& root, const std::string& host) {
+}  // namespace
+
+Inventory read_devices(const Journal& journal, const std::string& root, const std::string& host) {
+  KnownSpeeds known;
+  if (root != "/") return read_inventory(root, host, known);
   const std::string path = journal.state_directory() + "/speeds.json";
-  const KnownSpeeds before = read_kept(path, journal.boot_id());
-  KnownSpeeds known = before;
+  const KnownSpeeds before = known = read_kept(path, journal.boot_id());
   Inventory inventory = read_inventory(root, host, known);
-  if (known != before && access(journal.state_directory().c_str(), W_OK) == 0) keep(path, journal.boot_id(), known);
+  if (known != before && journal.can_write()) keep(path, journal.boot_id(), known);
   inventory.rdma_netns_mode = read_rdma_netns_mode();
-  if (root == "/") complete_usnic_devices(inventory);
+  complete(inventory.usnic_devices, inventory);
   return inventory;
+}
+
+Inventory read_node_inventory(const Journal& journal, const std::string& root, const std::string& host,
+                              bool check_locks) {
+  std::vector<HeldDevice> held = journal.held_devices(check_locks);
+  Inventory inventory = read_devices(journal, root, host);
+  inventory.held = std::move(held);
+  return inventory;
+}
+
+void read_held(const Journal& journal, const Policy& policy, Inventory& inventory) {
+  if (std::ranges::none_of(policy.pools, leaves_the_host)) {
+    inventory.held = journal.held_devices(true);
+    return;
+  }
+  Topology topology = std::move(inventory.topology);
+  inventory = read_node_inventory(journal, "/", inventory.host, true);
+  inventory.topology = std::move(topology);
 }
 
 }  // namespace berth

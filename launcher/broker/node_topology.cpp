@@ -62,7 +62,7 @@ Topology read_node_topology(const Journal& journal) {
   if (auto kept = read_kept(path, key)) return *kept;
   json topology = discover_in_child();
   Topology result = parse_topology(topology);
-  if (access(journal.state_directory().c_str(), W_OK) == 0)
+  if (journal.can_write())
     write_file_atomically(path, json{{"key", key}, {"topology", std::move(topology)}}.dump(), 0644);
   return result;
 }

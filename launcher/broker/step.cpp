@@ -184,7 +184,7 @@ void Step::prepare() {
   }
   end_phase("policy");
   inventory_.host = record_.node;
-  if (takes_devices()) inventory_ = read_node_inventory(journal_, "/", record_.node);
+  if (takes_devices()) inventory_ = read_devices(journal_, "/", record_.node);
   inventory_.topology = read_node_topology(journal_);
   end_phase("inventory");
   if (request.onload) onload_ = read_onload(policy_, *request.onload, request.image != kNoImage);

@@ -43,16 +43,9 @@ void Step::decide() {
     try {
       prepare_rootfs();
       std::optional<Lock> node;
-      std::vector<HeldDevice> held;
       if (takes_devices()) {
         node = journal_.lock_node();
-        held = journal_.held_devices(true);
-      }
-      // In this order: what is not held any more has come home, perhaps since the step began.
-      if (takes_devices() && std::ranges::any_of(policy_.pools, leaves_the_host)) {
-        Topology topology = std::move(inventory_.topology);
-        inventory_ = read_node_inventory(journal_, "/", record_.node);
-        inventory_.topology = std::move(topology);
+        read_held(journal_, policy_, inventory_);
       }
       PlanInput input{.request = record_.request,
                       .policy = policy_,
@@ -61,7 +54,6 @@ void Step::decide() {
                       .ranks = {},
                       .job = record_.job,
                       .gres = gres_};
-      input.inventory.held = std::move(held);
       input.ranks.resize(ranks_.size());
       for (const Rank& rank : ranks_) input.ranks[rank.planned] = {rank.rank, rank.record.cpus};
       const NodePlan plan = make_plan(input);

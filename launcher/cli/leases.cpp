@@ -53,7 +53,7 @@ std::string state_of(const Journal& journal, const LeaseRecord& record) {
 }
 
 void show_leases(const GlobalOptions& options) {
-  const Journal journal(options.state_directory);
+  const Journal journal(options.state_directory, Journal::Use::look);
   Table table({"DEVICE", "POOL", "INTERFACE", "ADDRESS", "HOLDER", "RANKS", "IRQS", "STATE"});
   nlohmann::json records = nlohmann::json::array();
   for (const std::string& id : journal.ids()) {

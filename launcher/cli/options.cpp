@@ -5,14 +5,11 @@
 
 #include <cstdio>
 
-#include "launcher/broker/journal.hpp"
 #include "launcher/broker/node_inventory.hpp"
 #include "launcher/core/error.hpp"
 #include "launcher/system/fd.hpp"
 #include "launcher/system/host_name.hpp"
-#include "launcher/system/netlink_rdma.hpp"
 #include "launcher/system/policy_file.hpp"
-#include "launcher/system/sysfs.hpp"
 #include "launcher/system/topology.hpp"
 
 namespace berth {
@@ -48,17 +45,10 @@ std::optional<Policy> read_policy_to_show(const GlobalOptions& options) {
 }
 
 Inventory read_node(const GlobalOptions& options) {
-  KnownSpeeds none;
-  Inventory inventory = read_inventory(options.sysfs_root, options.node, none);
-  inventory.topology = read_topology();
-  if (options.sysfs_root == "/") {
-    inventory.rdma_netns_mode = read_rdma_netns_mode();
-    complete_usnic_devices(inventory);
-  }
+  const Journal journal(options.state_directory, Journal::Use::look);
   // Only root can look at locks; others see a lease whose holder was killed as held until somebody repairs it.
-  // Where nothing was ever parked there is no directory, and to look is no reason for a Journal to make it.
-  if (access(options.state_directory.c_str(), F_OK) == 0)
-    inventory.held = Journal(options.state_directory).held_devices(geteuid() == 0);
+  Inventory inventory = read_node_inventory(journal, options.sysfs_root, options.node, geteuid() == 0);
+  inventory.topology = read_topology();
   return inventory;
 }
 

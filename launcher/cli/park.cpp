@@ -85,8 +85,7 @@ std::string address_text(const BerthSpec& berth) {
 void park_pools(const std::vector<std::string>& names, bool boot, GlobalOptions& options) {
   const Policy policy = read_policy_file(options.policy_path);
   const Journal journal(options.state_directory);
-  Inventory inventory = read_node_inventory(journal, options.sysfs_root, options.node);
-  inventory.held = journal.held_devices(true);
+  const Inventory inventory = read_node_inventory(journal, options.sysfs_root, options.node, true);
   std::vector<Outcome> outcomes;
   std::vector<Candidate> candidates;
   for (const Pool* pool : choose_pools(policy, names, boot)) {

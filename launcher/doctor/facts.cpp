@@ -169,8 +169,7 @@ std::optional<std::vector<std::string>> read_irqbalance() {
 }
 
 void read_journal(const std::string& state_directory, NodeFacts& facts) {
-  if (!std::filesystem::is_directory(state_directory)) return;  // a Journal would make it
-  const Journal journal(state_directory);
+  const Journal journal(state_directory, Journal::Use::look);
   for (const std::string& id : journal.ids()) {
     auto record = journal.read(id);
     if (!record) continue;

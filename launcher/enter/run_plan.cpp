@@ -154,10 +154,8 @@ RunPlan make_run_plan(const RunTask& task, const std::vector<LocalRank>& ranks) 
   if (input.request.onload) onload = read_onload(input.policy, *input.request.onload, in_image);
   const Journal journal(kStateDirectory);
   input.inventory.host = read_host_name();
-  if (input.request.net != NetScope::host) {
-    input.inventory = read_node_inventory(journal, "/", input.inventory.host);
-    input.inventory.held = journal.held_devices(false);
-  }
+  if (input.request.net != NetScope::host)
+    input.inventory = read_node_inventory(journal, "/", input.inventory.host, false);
   input.inventory.topology = read_node_topology(journal);
   const NodePlan plan = make_plan(input);
 
