@@ -107,9 +107,7 @@ BerthSpec parse_berth(const json& object) {
   BerthSpec berth;
   object.at("id").get_to(berth.id);
   object.at("pool").get_to(berth.pool);
-  berth.kind =
-      parse_word(object, "kind", {PoolKind::macvlan, PoolKind::sriov, PoolKind::pf, PoolKind::host, PoolKind::usnic},
-                 [](PoolKind k) { return to_string(k); });
+  berth.kind = parse_word(object, "kind", kPoolKinds, [](PoolKind k) { return to_string(k); });
   object.at("parent").get_to(berth.parent);
   object.at("index").get_to(berth.index);
   object.at("interface").get_to(berth.interface);

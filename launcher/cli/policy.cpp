@@ -10,26 +10,36 @@
 namespace berth {
 namespace {
 
+std::string counted(unsigned number, std::string_view noun) {
+  return fmt::format("{} {}{}", number, noun, number == 1 ? "" : "s");
+}
+
 /// What a pool's devices are, in words.
-std::string describe(const Pool& pool) {
+std::string describe_devices(const Pool& pool) {
   const std::string parents = fmt::format("{}", fmt::join(pool.parents, ", "));
-  std::string text = pool.kind == PoolKind::macvlan
-                         ? fmt::format("{} macvlan device{} on each of {}", pool.berths_per_parent,
-                                       pool.berths_per_parent == 1 ? "" : "s", parents)
-                     : pool.berths_per_parent == 0
-                         ? fmt::format("every SR-IOV VF of {}", parents)
-                         : fmt::format("the first {} SR-IOV VFs of each of {}", pool.berths_per_parent, parents);
-  if (pool.kind == PoolKind::pf) text = fmt::format("the whole NICs {}", parents);
-  if (pool.kind == PoolKind::host)
-    return fmt::format("RDMA devices of {} in the host's network, {} rank{} on each", parents, pool.berths_per_parent,
-                       pool.berths_per_parent == 1 ? "" : "s");
-  if (pool.kind == PoolKind::usnic) {
-    text = fmt::format("usNIC of {}", parents);
-    if (is_in_host_network(pool))
-      return text + fmt::format(" in the host's network, shared by ranks with {} QP{} each", pool.usnic.qps_per_rank,
-                                pool.usnic.qps_per_rank == 1 ? "" : "s");
-    text += ", a whole vNIC for each rank";
+  switch (pool.kind) {
+    case PoolKind::macvlan:
+      return fmt::format("{} on each of {}", counted(pool.berths_per_parent, "macvlan device"), parents);
+    case PoolKind::sriov:
+      return pool.berths_per_parent == 0
+                 ? fmt::format("every SR-IOV VF of {}", parents)
+                 : fmt::format("the first {} SR-IOV VFs of each of {}", pool.berths_per_parent, parents);
+    case PoolKind::pf:
+      return fmt::format("the whole NICs {}", parents);
+    case PoolKind::host:
+      return fmt::format("RDMA devices of {} in the host's network, {} on each", parents,
+                         counted(pool.berths_per_parent, "rank"));
+    case PoolKind::usnic:
+      return is_in_host_network(pool) ? fmt::format("usNIC of {} in the host's network, shared by ranks with {} each",
+                                                    parents, counted(pool.usnic.qps_per_rank, "QP"))
+                                      : fmt::format("usNIC of {}, a whole vNIC for each rank", parents);
   }
+  return {};
+}
+
+std::string describe(const Pool& pool) {
+  std::string text = describe_devices(pool);
+  if (is_in_host_network(pool)) return text;
   if (pool.rdma.mode != RdmaMode::off) text += fmt::format(", RDMA {}", to_string(pool.rdma.mode));
   return text + fmt::format(", {} inside, parked: {}", pool.interface, to_string(pool.park));
 }

@@ -16,11 +16,11 @@ const HeldDevice* find_held(const Inventory& inventory, const std::string& id) {
   return found == inventory.held.end() ? nullptr : &*found;
 }
 
-std::string held_reason(const HeldDevice* held) {
-  if (held == nullptr) return {};
+std::string find_obstacle(const HeldDevice* held, std::string problem) {
+  if (held == nullptr) return problem;
   if (!held->quarantined.empty()) return "quarantined: " + held->quarantined;
   if (held->leased) return "leased by " + (held->holder.empty() ? std::string("somebody") : held->holder);
-  return {};
+  return problem;
 }
 
 std::size_t numbers_per_node(const Pool& pool, std::size_t devices, bool known_from_policy) {
@@ -129,13 +129,11 @@ std::vector<Candidate> macvlan_candidates(const Pool& pool, const Inventory& inv
       candidate.berth = make_berth(pool, inventory, position * pool.berths_per_parent + number, numbers);
       candidate.berth.id = fmt::format("{}.mv{}", parent->name, number);
       candidate.berth.parent = parent->name;
-      candidate.berth.numa_node = parent->numa_node;
       apply_port(candidate, find_port(inventory, parent->pci, parent->name));
-      candidate.location = make_pci_location(parent->pci_path, parent->local_cpus);
-      candidate.local_cpus = parent->local_cpus;
+      apply_place(candidate, *parent);
       candidate.speed_mbps = parent->speed_mbps;
-      candidate.unusable = held_reason(find_held(inventory, candidate.berth.id));
-      if (candidate.unusable.empty()) candidate.unusable = macvlan_problem(pool, inventory, *parent);
+      candidate.unusable =
+          find_obstacle(find_held(inventory, candidate.berth.id), macvlan_problem(pool, inventory, *parent));
       candidates.push_back(std::move(candidate));
     }
   }
@@ -191,19 +189,22 @@ std::vector<Candidate> sriov_candidates(const Pool& pool, const Inventory& inven
       candidate.berth.id = to_string(vf.pci);
       candidate.berth.parent = pf->netdev;
       candidate.berth.pci = vf.pci;
-      candidate.berth.numa_node = vf.numa_node;
       candidate.berth.vf = make_vf_attributes(pool.vf, inventory.host, candidate.berth.id);
       apply_port(candidate, find_port(inventory, pf->pci, pf->netdev));
-      candidate.location = make_pci_location(vf.pci_path, vf.local_cpus);
-      candidate.local_cpus = vf.local_cpus;
+      apply_place(candidate, vf);
       candidate.speed_mbps = pf_netdev == nullptr ? 0 : pf_netdev->speed_mbps;
       const HeldDevice* held = find_held(inventory, candidate.berth.id);
-      candidate.unusable = held_reason(held);
-      if (candidate.unusable.empty()) candidate.unusable = vf_problem(pool, vf, pf_netdev, held != nullptr);
+      candidate.unusable = find_obstacle(held, vf_problem(pool, vf, pf_netdev, held != nullptr));
       candidates.push_back(std::move(candidate));
     }
   }
   return candidates;
+}
+
+std::string pf_problem(const NetDevice& device, const Inventory& inventory) {
+  const auto has_vfs = [&](const PhysicalFunction& pf) { return pf.pci == device.pci && pf.num_vfs > 0; };
+  if (std::ranges::none_of(inventory.physical_functions, has_vfs)) return {};
+  return "it has VFs: use them (kind = \"sriov\"), or remove them (sriov_numvfs)";
 }
 
 std::vector<Candidate> pf_candidates(const Pool& pool, const Inventory& inventory) {
@@ -220,24 +221,23 @@ std::vector<Candidate> pf_candidates(const Pool& pool, const Inventory& inventor
     candidate.berth.parent = parent;
     candidate.berth.pci = pci;
     const HeldDevice* held = find_held(inventory, candidate.berth.id);
-    candidate.unusable = held_reason(held);
-    if (device != inventory.net_devices.end()) {
+    const bool is_here = device != inventory.net_devices.end();
+    if (!is_here && held == nullptr) continue;
+    if (is_here) {
       candidate.berth.parent = device->name;
       candidate.berth.pci = device->pci;
-      candidate.berth.numa_node = device->numa_node;
       apply_port(candidate, find_port(inventory, device->pci, device->name));
-      candidate.location = make_pci_location(device->pci_path, device->local_cpus);
-      candidate.local_cpus = device->local_cpus;
+      apply_place(candidate, *device);
       candidate.speed_mbps = device->speed_mbps;
-      const auto has_vfs = [&](const PhysicalFunction& pf) { return pf.pci == device->pci && pf.num_vfs > 0; };
-      if (candidate.unusable.empty() && std::ranges::any_of(inventory.physical_functions, has_vfs))
-        candidate.unusable = "it has VFs: use them (kind = \"sriov\"), or remove them (sriov_numvfs)";
-    } else if (held == nullptr) {
-      continue;
     }
+    candidate.unusable = find_obstacle(held, is_here ? pf_problem(*device, inventory) : std::string());
     candidates.push_back(std::move(candidate));
   }
   return candidates;
+}
+
+std::string host_problem(const RdmaDevice& device) {
+  return device.link == LinkState::down ? fmt::format("the port of {} is not active", device.name) : std::string();
 }
 
 std::vector<Candidate> host_candidates(const Pool& pool, const Inventory& inventory) {
@@ -252,18 +252,30 @@ std::vector<Candidate> host_candidates(const Pool& pool, const Inventory& invent
       candidate.berth = make_berth(pool, inventory, position * pool.berths_per_parent + number, 0);
       candidate.berth.id = fmt::format("{}.rdma{}", parent->name, number);
       candidate.berth.parent = parent->name;
-      candidate.berth.numa_node = parent->numa_node;
       apply_port(candidate, find_port(inventory, parent->pci, parent->netdev.empty() ? parent->name : parent->netdev));
-      candidate.location = make_pci_location(parent->pci_path, parent->local_cpus);
-      candidate.local_cpus = parent->local_cpus;
+      apply_place(candidate, *parent);
       candidate.speed_mbps = parent->speed_mbps;
-      candidate.unusable = held_reason(find_held(inventory, candidate.berth.id));
-      if (candidate.unusable.empty() && parent->link == LinkState::down)
-        candidate.unusable = fmt::format("the port of {} is not active", parent->name);
+      candidate.unusable = find_obstacle(find_held(inventory, candidate.berth.id), host_problem(*parent));
       candidates.push_back(std::move(candidate));
     }
   }
   return candidates;
+}
+
+std::vector<Candidate> candidates_of_kind(const Pool& pool, const Inventory& inventory) {
+  switch (pool.kind) {
+    case PoolKind::macvlan:
+      return macvlan_candidates(pool, inventory);
+    case PoolKind::sriov:
+      return sriov_candidates(pool, inventory);
+    case PoolKind::pf:
+      return pf_candidates(pool, inventory);
+    case PoolKind::host:
+      return host_candidates(pool, inventory);
+    case PoolKind::usnic:
+      return usnic_candidates(pool, inventory);
+  }
+  return {};
 }
 
 /// Ranks on fabrics of two kinds could not reach each other. The pool's first parent decides, on every node.
@@ -282,11 +294,7 @@ void reject_other_fabrics(std::vector<Candidate>& candidates) {
 
 std::vector<Candidate> make_candidates(const Pool& pool, const Inventory& inventory) {
   check_netns_mode(pool, inventory);
-  std::vector<Candidate> candidates = pool.kind == PoolKind::macvlan ? macvlan_candidates(pool, inventory)
-                                      : pool.kind == PoolKind::sriov ? sriov_candidates(pool, inventory)
-                                      : pool.kind == PoolKind::pf    ? pf_candidates(pool, inventory)
-                                      : pool.kind == PoolKind::usnic ? usnic_candidates(pool, inventory)
-                                                                     : host_candidates(pool, inventory);
+  std::vector<Candidate> candidates = candidates_of_kind(pool, inventory);
   reject_other_fabrics(candidates);
   return candidates;
 }

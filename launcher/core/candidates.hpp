@@ -61,14 +61,22 @@ Parents<T> find_parents(const Pool& pool, const std::vector<T>& items, const Mat
 /// nullptr: the journal does not know the device.
 const HeldDevice* find_held(const Inventory& inventory, const std::string& id);
 
-/// Why a device cannot be had whatever it is: empty if the journal has nothing against it.
-std::string held_reason(const HeldDevice* held);
+/// Why a device cannot be had: what the journal has against it whatever it is, else its own `problem`; empty: it can.
+std::string find_obstacle(const HeldDevice* held, std::string problem);
 
 /// How many numbers every node gets for addresses. Where wildcards or "every VF" let nodes differ, each gets an equal
 /// share of the smallest range instead of as many as it has devices: else two nodes could arrive at one address.
 std::size_t numbers_per_node(const Pool& pool, std::size_t devices, bool known_from_policy);
 
 void apply_port(Candidate& candidate, Port port);
+
+/// Where in the machine the device is: there where `item` is, of whatever kind.
+template <typename T>
+void apply_place(Candidate& candidate, const T& item) {
+  candidate.berth.numa_node = item.numa_node;
+  candidate.location = make_pci_location(item.pci_path, item.local_cpus);
+  candidate.local_cpus = item.local_cpus;
+}
 
 /// What the pool and the device's number say of it.
 BerthSpec make_berth(const Pool& pool, const Inventory& inventory, std::size_t index, std::size_t devices_per_node);

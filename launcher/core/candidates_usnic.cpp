@@ -98,7 +98,7 @@ std::string share_problem(const UsnicDevice& device, const Inventory& inventory)
   if (std::string problem = common_problem(device, inventory); !problem.empty()) return problem;
   const std::string netdev = find_usnic_netdev(device, inventory);
   if (const HeldDevice* held = find_held(inventory, id_of(device)); held != nullptr && netdev.empty())
-    return held->leased ? "its vNIC is " + held_reason(held)
+    return held->leased ? "its vNIC is " + find_obstacle(held, {})
                         : "its vNIC is parked as a whole: berth unpark brings it home";
   if (netdev.empty()) return "its interface is not in the host's network namespace";
   if (!device.address) return no_address(netdev);
@@ -116,9 +116,7 @@ Candidate make_candidate(const Pool& pool, const Inventory& inventory, const Usn
   apply_port(candidate, find_port(inventory, device.pci, netdev.empty() ? device.name : netdev));
   for (const RdmaDevice& rdma : inventory.rdma_devices) {
     if (rdma.name != device.name) continue;
-    candidate.berth.numa_node = rdma.numa_node;
-    candidate.location = make_pci_location(rdma.pci_path, rdma.local_cpus);
-    candidate.local_cpus = rdma.local_cpus;
+    apply_place(candidate, rdma);
     candidate.speed_mbps = rdma.speed_mbps;
   }
   return candidate;
@@ -136,8 +134,7 @@ std::vector<Candidate> vnic_candidates(const Pool& pool, const Inventory& invent
     candidate.most_ranks = device->vfs / count_vfs_per_rank(*device, pool.usnic.qps_per_rank);
     candidate.limit = describe_use(pool, *device, inventory);
     const HeldDevice* held = find_held(inventory, candidate.berth.id);
-    candidate.unusable = held_reason(held);
-    if (candidate.unusable.empty()) candidate.unusable = vnic_problem(pool, *device, inventory, held != nullptr);
+    candidate.unusable = find_obstacle(held, vnic_problem(pool, *device, inventory, held != nullptr));
     candidates.push_back(std::move(candidate));
   }
   return candidates;
@@ -159,8 +156,7 @@ std::vector<Candidate> share_candidates(const Pool& pool, const Inventory& inven
       candidate.berth.parent = device->name;
       candidate.most_ranks = 1;
       candidate.limit = "it is what one rank takes: " + describe_use(pool, *device, inventory);
-      candidate.unusable = held_reason(find_held(inventory, candidate.berth.id));
-      if (candidate.unusable.empty()) candidate.unusable = problem;
+      candidate.unusable = find_obstacle(find_held(inventory, candidate.berth.id), problem);
       if (candidate.unusable.empty() && free == 0) candidate.unusable = describe_use(pool, *device, inventory);
       if (candidate.unusable.empty()) --free;
       candidates.push_back(std::move(candidate));

@@ -64,26 +64,36 @@ std::string devices_text(std::size_t devices) { return fmt::format("{} device{}"
 
 void throw_no_device(const Pool& pool, const Inventory& inventory) {
   std::vector<std::string> present;
-  if (pool.kind == PoolKind::usnic) {
-    for (const UsnicDevice& device : inventory.usnic_devices) present.push_back(device.name);
-  } else if (pool.kind == PoolKind::host) {
-    for (const RdmaDevice& device : inventory.rdma_devices) present.push_back(device.name);
-  } else {
-    for (const NetDevice& device : inventory.net_devices) present.push_back(device.name);
+  const auto names_of = [&present](const auto& devices) {
+    for (const auto& device : devices) present.push_back(device.name);
+  };
+  std::string_view wanted = "network interfaces";
+  std::string_view fix =
+      "correct `parents` of the pool, or find out why the interface vanished; `berth devices` lists them";
+  switch (pool.kind) {
+    case PoolKind::macvlan:
+    case PoolKind::pf:
+      names_of(inventory.net_devices);
+      break;
+    case PoolKind::sriov:
+      names_of(inventory.net_devices);
+      wanted = "SR-IOV VFs of";
+      fix = "enable VFs (sriov_numvfs), or correct `parents` of the pool; `berth devices` lists what there is";
+      break;
+    case PoolKind::host:
+      names_of(inventory.rdma_devices);
+      wanted = "RDMA devices";
+      break;
+    case PoolKind::usnic:
+      names_of(inventory.usnic_devices);
+      wanted = "usNIC devices of";
+      fix = "load usnic_verbs, give the vNICs a usNIC policy with VFs, or correct `parents`; see `berth devices -v`";
+      break;
   }
-  const std::string_view wanted = pool.kind == PoolKind::sriov   ? "SR-IOV VFs of"
-                                  : pool.kind == PoolKind::host  ? "RDMA devices"
-                                  : pool.kind == PoolKind::usnic ? "usNIC devices of"
-                                                                 : "network interfaces";
-  throw Error(
-      ErrorCode::host, fmt::format("no device of pool \"{}\" exists on {}", pool.name, inventory.host),
-      fmt::format("the policy wants {} {}; the node has {}", wanted, fmt::join(pool.parents, ", "),
-                  present.empty() ? "none" : fmt::format("{}", fmt::join(present, ", "))),
-      pool.kind == PoolKind::sriov
-          ? "enable VFs (sriov_numvfs), or correct `parents` of the pool; `berth devices` lists what there is"
-      : pool.kind == PoolKind::usnic
-          ? "load usnic_verbs, give the vNICs a usNIC policy with VFs, or correct `parents`; see `berth devices -v`"
-          : "correct `parents` of the pool, or find out why the interface vanished; `berth devices` lists them");
+  throw Error(ErrorCode::host, fmt::format("no device of pool \"{}\" exists on {}", pool.name, inventory.host),
+              fmt::format("the policy wants {} {}; the node has {}", wanted, fmt::join(pool.parents, ", "),
+                          present.empty() ? "none" : fmt::format("{}", fmt::join(present, ", "))),
+              std::string(fix));
 }
 
 void throw_too_few(const PlanInput& input, const Pool& pool, const std::vector<Candidate>& candidates,

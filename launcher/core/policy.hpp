@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,6 +22,8 @@ enum class PoolKind {
   host,   ///< no device of its own: a share of an RDMA device, in the host's network
   usnic,  ///< Cisco usNIC; a pool of shared vNICs has devices of kind `host`
 };
+inline constexpr std::initializer_list<PoolKind> kPoolKinds = {PoolKind::macvlan, PoolKind::sriov, PoolKind::pf,
+                                                               PoolKind::host, PoolKind::usnic};
 /// Whether devices of this kind are netdevs of the host, which are moved into their berths.
 constexpr bool is_moved(PoolKind kind) { return kind != PoolKind::macvlan && kind != PoolKind::host; }
 enum class Park { boot, first_use, never };

@@ -143,8 +143,7 @@ Pool parse_pool(PolicySection section) {
   pool.name = name.text;
   section.title = fmt::format("[[pool]] \"{}\"", pool.name);
 
-  pool.kind = section.required_choice(
-      "kind", {PoolKind::macvlan, PoolKind::sriov, PoolKind::pf, PoolKind::host, PoolKind::usnic});
+  pool.kind = section.required_choice("kind", kPoolKinds);
   pool.usnic = parse_usnic(section, pool.kind);
   pool.rdma = parse_rdma(section, pool.kind);
   if (!section.has("parents")) section.refuse("parents", "'parents' is missing", "parents = [\"eth1\"]");
