@@ -7,7 +7,6 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +19,7 @@
 #include "tests/namespaces/berth_site.hpp"
 
 using namespace berth;
+using namespace std::chrono_literals;
 using berth::testing::BerthSite;
 using berth::testing::Child;
 
@@ -280,22 +280,8 @@ TEST_CASE_METHOD(Joined, "kill -9 at a random moment with several devices leaves
   constexpr int kKills = 25;
   for (int i = 0; i < kKills; ++i) {
     INFO("kill " << i);
-    const pid_t pid = fork();
-    REQUIRE(pid >= 0);
-    if (pid == 0) {
-      try {
-        for (;;) release(journal, take());
-      } catch (...) {
-        _exit(1);
-      }
-    }
     // Spread over a whole cycle, and denser at its beginning.
-    const timespec delay{0, 300'000L * i * i + 300'000L};
-    nanosleep(&delay, nullptr);
-    kill(pid, SIGKILL);
-    int status = 0;
-    REQUIRE(waitpid(pid, &status, 0) == pid);
-    CHECK(WIFSIGNALED(status));
+    testing::kill_while_repeating([&] { release(journal, take()); }, 300us * (i * i + 1));
     for (const Repair& done : repair(journal)) {
       INFO(done.id << " " << done.action);
       CHECK_FALSE(done.action.starts_with("quarantined"));

@@ -9,6 +9,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 namespace berth::testing {
@@ -62,6 +63,23 @@ int count_successes(int count, const std::function<bool(int)>& body) {
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) ++successes;
   }
   return successes;
+}
+
+void kill_while_repeating(const std::function<void()>& body, std::chrono::nanoseconds delay) {
+  const pid_t pid = fork();
+  REQUIRE(pid >= 0);
+  if (pid == 0) {
+    try {
+      for (;;) body();
+    } catch (...) {
+      _exit(1);
+    }
+  }
+  std::this_thread::sleep_for(delay);
+  ::kill(pid, SIGKILL);
+  int status = 0;
+  REQUIRE(waitpid(pid, &status, 0) == pid);
+  CHECK(WIFSIGNALED(status));
 }
 
 TemporaryDirectory::TemporaryDirectory() {

@@ -3,6 +3,7 @@
 
 #include <signal.h>
 
+#include <chrono>
 #include <functional>
 #include <string>
 
@@ -19,6 +20,9 @@ void run(const std::string& command);
 
 /// Runs `body(0)` … `body(count - 1)` in as many processes at once; how many of them returned true.
 int count_successes(int count, const std::function<bool(int)>& body);
+
+/// Repeats `body` in a process that is killed after this time.
+void kill_while_repeating(const std::function<void()>& body, std::chrono::nanoseconds delay);
 
 /// A tmpfs of its own; unmounted and removed at the end.
 class TemporaryDirectory {

@@ -4,8 +4,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <catch2/catch_test_macros.hpp>
@@ -18,6 +16,7 @@
 #include "tests/namespaces/berth_site.hpp"
 
 using namespace berth;
+using namespace std::chrono_literals;
 using berth::testing::BerthSite;
 using berth::testing::Child;
 using berth::testing::run;
@@ -239,27 +238,14 @@ TEST_CASE_METHOD(Crash, "kill -9 at a random moment of a berth's life leaves not
   constexpr int kKills = 25;
   for (int i = 0; i < kKills; ++i) {
     INFO("kill " << i);
-    const pid_t pid = fork();
-    REQUIRE(pid >= 0);
-    if (pid == 0) {
-      try {
-        for (int round = 0;; ++round) {
-          HeldBerth berth = park(journal, spec);
-          lease(journal, berth, owner(1));
-          release(journal, std::move(berth));
-          if (round % 2 == 1) unpark(journal, spec.id);
-        }
-      } catch (...) {
-        _exit(1);
-      }
-    }
+    const auto live = [&, round = 0]() mutable {
+      HeldBerth berth = park(journal, spec);
+      lease(journal, berth, owner(1));
+      release(journal, std::move(berth));
+      if (round++ % 2 == 1) unpark(journal, spec.id);
+    };
     // Spread over a whole cycle, which takes some 100 ms, and denser at its beginning.
-    const timespec delay{0, 150'000L * i * i + 300'000L};
-    nanosleep(&delay, nullptr);
-    kill(pid, SIGKILL);
-    int status = 0;
-    REQUIRE(waitpid(pid, &status, 0) == pid);
-    CHECK(WIFSIGNALED(status));
+    testing::kill_while_repeating(live, 150us * (i * i + 2));
     for (const Repair& done : repair(journal)) {
       INFO(done.action);
       CHECK_FALSE(done.action.starts_with("quarantined"));

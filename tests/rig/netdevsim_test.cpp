@@ -25,6 +25,17 @@ VfTarget find_target(unsigned vf) {
 
 VfAttributes read(const VfTarget& target) { return VfSocket().find(target.pf_index, target.vf).value(); }
 
+void set(const VfTarget& target, const VfAttributes& wanted) {
+  set_vf_attributes(target, "fast", wanted);
+  CHECK(select(read(target), wanted) == wanted);
+}
+
+/// Undoes `changed`: all is as it was then.
+void restore(const VfTarget& target, const VfAttributes& before, const VfAttributes& changed) {
+  set_vf_attributes(target, "fast", select(before, changed));
+  CHECK(read(target) == before);
+}
+
 std::string refusal(const VfTarget& target, const VfAttributes& wanted) {
   try {
     set_vf_attributes(target, "fast", wanted);
@@ -60,20 +71,16 @@ TEST_CASE("Each attribute is set, read back and restored, and no other changes")
                                            {.link_state = VfLinkState::disable}}};
   for (const VfAttributes& wanted : each) {
     CAPTURE(to_json_value(wanted).dump());
-    set_vf_attributes(target, "fast", wanted);
-    const VfAttributes now = read(target);
-    CHECK(select(now, wanted) == wanted);
+    set(target, wanted);
     CHECK(read(neighbour) == beside);
-    set_vf_attributes(target, "fast", select(before, wanted));
-    CHECK(read(target) == before);
+    restore(target, before, wanted);
   }
 }
 
 TEST_CASE("All attributes at once, set, read back and restored, also to others than the defaults") {
   const VfTarget target = find_target(0);
   const VfAttributes defaults = read(target);
-  set_vf_attributes(target, "fast", kAll);
-  CHECK(select(read(target), kAll) == kAll);
+  set(target, kAll);
   const VfAttributes found = read(target);
   const VfAttributes wanted{.vlan = VfVlan{5, 1, VlanProtocol::dot1q},
                             .mac = MacAddress{2, 0, 0, 0, 0, 2},
@@ -82,12 +89,9 @@ TEST_CASE("All attributes at once, set, read back and restored, also to others t
                             .spoofchk = false,
                             .trust = false,
                             .link_state = VfLinkState::automatic};
-  set_vf_attributes(target, "fast", wanted);
-  CHECK(select(read(target), wanted) == wanted);
-  set_vf_attributes(target, "fast", select(found, wanted));
-  CHECK(read(target) == found);
-  set_vf_attributes(target, "fast", select(defaults, kAll));
-  CHECK(read(target) == defaults);
+  set(target, wanted);
+  restore(target, found, wanted);
+  restore(target, defaults, kAll);
 }
 
 TEST_CASE("What the driver refuses is named, and nothing else is changed") {
