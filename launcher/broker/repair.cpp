@@ -112,10 +112,10 @@ std::vector<Repair> repair_where(const Journal& journal, const Condition& is_mea
   }
   // What joined a berth leaves it first.
   const std::vector<Lock> joined_berths = lock_joined_berths(journal, to_empty, to_bring_home);
-  const auto others = std::ranges::stable_partition(
-      to_bring_home, [](const HeldBerth& berth) { return !berth.record.berth.joins.empty(); });
-  bring_home_all(journal, {to_bring_home.begin(), others.begin()}, repairs);
-  bring_home_all(journal, others, repairs);
+  const auto others = std::stable_partition(to_bring_home.begin(), to_bring_home.end(),
+                                            [](const HeldBerth& berth) { return !berth.record.berth.joins.empty(); });
+  bring_home_all(journal, {to_bring_home.begin(), others}, repairs);
+  bring_home_all(journal, {others, to_bring_home.end()}, repairs);
   const std::vector<std::string> actions = settle(journal, to_empty, kPatienceMs);
   for (std::size_t i = 0; i < actions.size(); ++i) repairs.push_back({to_empty[i].record.berth.id, actions[i]});
   return repairs;
