@@ -56,14 +56,15 @@ struct Part {
 std::vector<Part> make_parts(const VfAttributes& wanted, const VfAttributes& now) {
   std::vector<Part> parts;
   const auto add = [&](const char* keys, auto VfAttributes::*field) {
-    if (wanted.*field) parts.emplace_back(keys).wanted.*field = wanted.*field;
+    if (wanted.*field) parts.emplace_back(Part{keys, {}}).wanted.*field = wanted.*field;
   };
   add("vlan", &VfAttributes::vlan);
   add("mac", &VfAttributes::mac);
   if (wanted.min_rate || wanted.max_rate) {
-    Part& rates = parts.emplace_back(!wanted.max_rate   ? "min_rate"
-                                     : !wanted.min_rate ? "max_rate"
-                                                        : "min_rate, max_rate");
+    Part& rates = parts.emplace_back(Part{!wanted.max_rate   ? "min_rate"
+                                          : !wanted.min_rate ? "max_rate"
+                                                             : "min_rate, max_rate",
+                                          {}});
     rates.wanted.min_rate = wanted.min_rate ? wanted.min_rate : now.min_rate;
     rates.wanted.max_rate = wanted.max_rate ? wanted.max_rate : now.max_rate;
   }
