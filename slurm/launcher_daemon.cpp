@@ -8,12 +8,12 @@
 
 #include <algorithm>
 #include <array>
-#include <sstream>
 #include <string_view>
 #include <vector>
 
 #include "launcher/core/error.hpp"
 #include "launcher/system/fd.hpp"
+#include "launcher/system/process.hpp"
 #include "slurm/options.hpp"
 #include "slurm/spank_items.hpp"
 
@@ -38,13 +38,6 @@ constexpr std::array kDaemons = {
 const Daemon* find_daemon(std::string_view command) {
   const auto* found = std::ranges::find(kDaemons, file_name(command), &Daemon::name);
   return found == kDaemons.end() ? nullptr : found;
-}
-
-std::vector<std::string> read_command_line(int pid) {
-  std::istringstream text(read_file(AT_FDCWD, fmt::format("/proc/{}/cmdline", pid), std::size_t{4} << 20));
-  std::vector<std::string> arguments;
-  for (std::string argument; std::getline(text, argument, '\0');) arguments.push_back(argument);
-  return arguments;
 }
 
 /// The daemon that an srun is to start; nullptr: none. The command is not to be had from Slurm before the step has been
@@ -96,7 +89,7 @@ bool accept_launcher(const std::string& image) {
                   name, image, slurm_variable("container")));
   slurm_spank_log("%s", error.render().c_str());
   tell_launcher(pid, error.render() + '\n');
-  if (!daemon->is_missed) kill(pid, SIGTERM);
+  if (!daemon->is_missed && name.starts_with("mpi")) kill(pid, SIGTERM);  // and not a shell that runs srun by itself
   return false;
 }
 

@@ -1,7 +1,7 @@
 #include "slurm/options.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -9,7 +9,7 @@
 #include <string_view>
 
 #include "launcher/core/error.hpp"
-#include "launcher/system/fd.hpp"
+#include "launcher/system/process.hpp"
 
 namespace berth {
 
@@ -86,12 +86,8 @@ void adopt_environment_options() {
 
 bool container_is_asked_for() {
   try {
-    const std::string arguments = read_file(AT_FDCWD, "/proc/self/cmdline", std::size_t{4} << 20);
-    for (std::size_t at = 0; at < arguments.size(); at = arguments.find('\0', at) + 1) {
-      const std::string_view argument = std::string_view(arguments).substr(at);
-      if (argument.starts_with("--rdma-c")) return argument.substr(0, argument.find('\0')) != "--rdma-container=";
-      if (arguments.find('\0', at) == std::string::npos) break;
-    }
+    for (const std::string& argument : read_command_line(getpid()))
+      if (argument.starts_with("--rdma-c")) return argument != "--rdma-container=";
   } catch (const Error&) {  // no /proc: then the variable must do
   }
   const char* value = std::getenv(slurm_variable("container").c_str());

@@ -33,34 +33,35 @@ void apply_addresses(LinkSocket& inside, const Link& link, const LeaseRecord& re
   for (const IpPrefix& gateway : record.berth.gateways) inside.add_default_route(link, gateway);
 }
 
-/// Several devices in one subnet: each answers for its own address only, and asks with it.
-void separate_arp(const UniqueFd& netns) {
-  const NetnsGuard inside(netns);
+/// Several devices in one subnet: each answers for its own address only, and asks with it. This and the next two: in
+/// the calling thread's netns.
+void separate_arp() {
   write_control_file("/proc/sys/net/ipv4/conf/all/arp_ignore", "1");
   write_control_file("/proc/sys/net/ipv4/conf/all/arp_announce", "2");
 }
 
 /// Echo requests for everybody, as distributions allow them on the host (icmp(7)): ranks gain no privileges, so a ping
 /// that has them from its file could not work.
-void allow_ping(const UniqueFd& netns) {
-  const NetnsGuard inside(netns);
-  write_control_file("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
-}
+void allow_ping() { write_control_file("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"); }
 
 /// No duplicate address detection (ip-sysctl, accept_dad): while it runs, for a second or two after link-up, the device
 /// has its link-local GID already but answers nobody who asks for it, and RDMA connections to it time out. The address
 /// comes from the hardware address, which the PF keeps unique.
-void use_addresses_at_once(const UniqueFd& netns, const std::string& interface) {
-  const NetnsGuard inside(netns);
+void use_addresses_at_once(const std::string& interface) {
   const std::string setting = fmt::format("/proc/sys/net/ipv6/conf/{}/accept_dad", interface);
   if (access(setting.c_str(), F_OK) == 0) write_control_file(setting, "0");  // else the kernel runs without IPv6
 }
 
+void apply_settings(const LeaseRecord& record, const UniqueFd& netns) {
+  const NetnsGuard inside(netns);
+  if (!record.foreign_netns) allow_ping();
+  use_addresses_at_once(record.berth.interface);
+  if (!record.berth.joins.empty()) separate_arp();
+}
+
 void bring_up(const LeaseRecord& record, const UniqueFd& netns) {
   const BerthSpec& berth = record.berth;
-  if (!record.foreign_netns) allow_ping(netns);
-  use_addresses_at_once(netns, berth.interface);
-  if (!berth.joins.empty()) separate_arp(netns);
+  apply_settings(record, netns);
   LinkSocket inside = LinkSocket::in_netns(netns);
   if (!record.foreign_netns) inside.change(inside.get("lo"), {.up = true});
   const Link link = inside.get(berth.interface);

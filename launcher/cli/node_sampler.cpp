@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <sys/inotify.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -116,7 +115,7 @@ bool matches(const StepFilter& filter, const LeaseOwner& owner) {
 }  // namespace
 
 NodeSampler::NodeSampler(const std::string& state_directory, std::string node, StepFilter filter, bool port_counters)
-    : journal_(state_directory),
+    : journal_(state_directory, Journal::Use::look),
       node_(std::move(node)),
       filter_(filter),
       port_counters_(port_counters),
@@ -151,19 +150,8 @@ void NodeSampler::read_leases() {
   left_out_owner_.reset();
   leases_.clear();
   const uid_t user = geteuid();
-  std::map<std::string, CachedRecord> former = std::exchange(records_, {});
   for (const std::string& id : journal_.ids()) {
-    struct stat status {};
-    if (stat((journal_.state_directory() + "/leases/" + id).c_str(), &status) != 0) continue;  // released just now
-    CachedRecord& cached = records_[id];
-    const auto known = former.find(id);
-    if (known != former.end() && known->second.inode == status.st_ino &&
-        known->second.changed.tv_sec == status.st_mtim.tv_sec &&
-        known->second.changed.tv_nsec == status.st_mtim.tv_nsec)
-      cached = std::move(known->second);
-    else
-      cached = {status.st_ino, status.st_mtim, journal_.read(id)};
-    const auto& record = cached.record;
+    const auto record = journal_.read(id);
     if (!record || record->phase != Phase::leased || !record->owner || !matches(filter_, *record->owner)) continue;
     if (user == 0 || record->owner->uid == user) {
       leases_.push_back(*record);

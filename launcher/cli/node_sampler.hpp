@@ -1,11 +1,7 @@
 // Figures of all berths of this node that somebody holds, again and again.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
-#include <ctime>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -36,11 +32,6 @@ class NodeSampler {
   [[nodiscard]] unsigned left_out() const { return left_out_; }
 
  private:
-  struct CachedRecord {
-    ino_t inode = 0;
-    timespec changed{};
-    std::optional<LeaseRecord> record;
-  };
   bool records_may_have_changed();
   void read_leases();
 
@@ -48,10 +39,9 @@ class NodeSampler {
   std::string node_;
   StepFilter filter_;
   bool port_counters_;
-  UniqueFd changes_;                             // of the lease directory; empty: nobody says what changes there
-  std::map<std::string, CachedRecord> records_;  // a record is replaced, never changed: read again when it was
-  std::vector<LeaseRecord> leases_;              // those of them that are to be shown
-  std::optional<LeaseOwner> left_out_owner_;     // one of those who hold what is left out
+  UniqueFd changes_;                          // of the lease directory; empty: nobody says what changes there
+  std::vector<LeaseRecord> leases_;           // that are to be shown
+  std::optional<LeaseOwner> left_out_owner_;  // one of those who hold what is left out
   unsigned left_out_ = 0;
 };
 

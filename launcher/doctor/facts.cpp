@@ -1,6 +1,5 @@
 #include "launcher/doctor/facts.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/openat2.h>
 #include <sys/mount.h>
@@ -158,10 +157,7 @@ std::vector<std::string> read_vfs_without_carrier(const RootDir& root, const Inv
 /// The arguments of the daemon; none where it ends meanwhile.
 std::optional<std::vector<std::string>> read_irqbalance() {
   for (const int pid : find_processes("irqbalance")) try {
-      std::istringstream line(read_file(AT_FDCWD, fmt::format("/proc/{}/cmdline", pid)));
-      std::vector<std::string> arguments;
-      for (std::string argument; std::getline(line, argument, '\0');) arguments.push_back(std::move(argument));
-      return arguments;
+      return read_command_line(pid);
     } catch (const Error&) {
       continue;
     }

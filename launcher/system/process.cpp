@@ -13,6 +13,7 @@
 #include <charconv>
 #include <memory>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -127,6 +128,13 @@ std::vector<int> read_ancestry(int pid) {
   } catch (const Error&) {  // it has ended meanwhile
   }
   return ancestry;
+}
+
+std::vector<std::string> read_command_line(int pid) {
+  std::istringstream text(read_file(AT_FDCWD, fmt::format("/proc/{}/cmdline", pid), std::size_t{4} << 20));
+  std::vector<std::string> arguments;
+  for (std::string argument; std::getline(text, argument, '\0');) arguments.push_back(std::move(argument));
+  return arguments;
 }
 
 std::vector<int> find_processes(std::string_view name) {

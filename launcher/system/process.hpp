@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -12,11 +13,15 @@ namespace berth {
 /// such process.
 std::uint64_t read_start_time(int pid);
 
-/// Whether there is no such process any more, or only for its parent to hear of its end (a zombie).
+/// Whether there is no such process any more, or only for its parent to hear of its end (a zombie). For root: to
+/// others, processes that they may not look into seem to have ended.
 bool has_ended(int pid);
 
 /// The process, its parent, and so on up to the first of its pid namespace; as far as they still live.
 std::vector<int> read_ancestry(int pid);
+
+/// Its arguments, proc_pid_cmdline(5). Throws Error{host} if there is no such process, or more than 4 MiB of them.
+std::vector<std::string> read_command_line(int pid);
 
 /// The processes that are called `name` (/proc/PID/comm), by pid; none also if /proc cannot be read.
 std::vector<int> find_processes(std::string_view name);
