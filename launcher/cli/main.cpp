@@ -49,7 +49,8 @@ berth::Error usage_error(const CLI::App& app, const CLI::ParseError& error) {
 }
 
 void add_run_verb(CLI::App& app, berth::GlobalOptions& options) {
-  berth::add_run_verb(app, options, berth::run_unprivileged);
+  berth::add_run_verb(app, options,
+                      [](const berth::RunArguments& run) { return berth::run_rank(run, berth::run_unprivileged); });
 }
 
 void add_verbs(CLI::App& app, berth::GlobalOptions& options) {

@@ -7,8 +7,9 @@
 #include <cerrno>
 #include <exception>
 
-#include "launcher/cli/verbs.hpp"
+#include "launcher/cli/run_rank.hpp"
 #include "launcher/core/error.hpp"
+#include "launcher/core/launch_context.hpp"
 #include "launcher/system/fd.hpp"
 
 namespace {
@@ -27,17 +28,16 @@ int run_all_verbs(char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
-  if (arguments.empty() || arguments.front() != "run") return run_all_verbs(argv);
-  berth::GlobalOptions options;
-  CLI::App app;
-  berth::add_run_verb(app, options, [argv](const auto&...) { return run_all_verbs(argv); });
-  options.after_dashes = berth::split_command(arguments);
-  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
+  const std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+  if (words.empty() || words.front() != "run") return run_all_verbs(argv);
+  const auto run = berth::parse_plain_arguments(std::span(words).subspan(1));
+  if (!run) return run_all_verbs(argv);
   try {
-    app.parse(std::move(arguments));
-    return options.exit_code;
-  } catch (const std::exception&) {  // not understood, or --help: the other knows what to say
-    return run_all_verbs(argv);
+    return berth::run_rank(*run, [argv](const auto&...) { return run_all_verbs(argv); });
+  } catch (const berth::Error& error) {
+    fmt::print(stderr, "{}\n", error.render());
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "berth: internal error: {}\n", error.what());
   }
+  return berth::kExitRefused;
 }

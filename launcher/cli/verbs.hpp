@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "launcher/cli/options.hpp"
-#include "launcher/core/run_record.hpp"
+#include "launcher/cli/run_rank.hpp"
 
 namespace berth {
 
@@ -24,10 +24,9 @@ void add_stats_verb(CLI::App& app, GlobalOptions& options);
 void add_unpark_verb(CLI::App& app, GlobalOptions& options);
 void add_version_verb(CLI::App& app, GlobalOptions& options);
 
-/// What makes the calling process a rank where berth-enter has no rights, for the reason given; returns only if that
-/// fails: the exit code.
-using RunWithoutHelper = std::function<int(const RunRecord&, const std::string& obstacle)>;
-void add_run_verb(CLI::App& app, GlobalOptions& options, const RunWithoutHelper& run_without_helper);
+/// What starts the rank that was asked for; returns only if that fails: the exit code.
+using RunFunction = std::function<int(const RunArguments&)>;
+void add_run_verb(CLI::App& app, GlobalOptions& options, const RunFunction& start);
 /// Takes what follows "--" away from the arguments of `berth run`: CLI11 would hand it to the main command.
 std::vector<std::string> split_command(std::vector<std::string>& arguments);
 

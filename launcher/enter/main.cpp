@@ -118,7 +118,7 @@ void run(int record_fd, int& exit_code, bool& heard) {
   enter_as_root(entry);
   drop_to_user(user);
   umask(umask_of_user);
-  enter_as_user(entry, user.uid, user.gid, context.pmix_uri);
+  settle(entry, context.pmix_uri);
   apply_environment(environment, entry.grant.environment);
   confirm_entry(entry);
   if (entry.grant.verbose)

@@ -48,17 +48,17 @@ std::optional<bool> bounding_has(unsigned long capability) {
   return has == 1;
 }
 
-bool ambient_has(unsigned long capability) {
-  return prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, capability, 0, 0) == 1;
-}
-
 }  // namespace
 
 void drop_bounding_set() {
-  unsigned long capability = 0;
-  for (std::optional<bool> has; (has = bounding_has(capability)); ++capability)
-    if (*has && prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0)
-      fail(errno, fmt::format("prctl(PR_CAPBSET_DROP, {})", capability));
+  for (unsigned long capability = 0;; ++capability) {
+    if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0) continue;
+    const int error_number = errno;
+    const auto has = bounding_has(capability);
+    if (!has) return;
+    // Without CAP_SETPCAP nothing can be dropped, and need not be where nothing is left.
+    if (*has) fail(error_number, fmt::format("prctl(PR_CAPBSET_DROP, {})", capability));
+  }
 }
 
 void lock_securebits() {
@@ -107,10 +107,10 @@ void verify_unprivileged(std::uint32_t uid, std::uint32_t gid) {
   if (syscall(SYS_capget, &header, sets) != 0) fail(errno, "capget");
   for (const auto& half : sets)
     if ((half.effective | half.permitted | half.inheritable) != 0) refuse("capabilities are left");
+  // The ambient set is empty then: the kernel keeps it within the permitted and inheritable ones (capabilities(7)).
   unsigned long capability = 0;
   for (std::optional<bool> has; (has = bounding_has(capability)); ++capability)
-    if (*has || ambient_has(capability))
-      refuse(fmt::format("capability {} is left in the bounding or ambient set", capability));
+    if (*has) refuse(fmt::format("capability {} is left in the bounding set", capability));
 }
 
 void drop_to_user(const Credentials& user) {

@@ -61,7 +61,7 @@ TEST_CASE("privileges that are left are noticed") {
   CHECK(verdict([] {}).find("user ids are 0/0/0, not 4242") != std::string::npos);
   CHECK(verdict([&] { drop_to_user(site.user); }).empty());
   CHECK(verdict([&] { become(0); }).find("group ids are 0/4243/4243") != std::string::npos);
-  CHECK(verdict([&] { become(4243); }).find("bounding or ambient") != std::string::npos);
+  CHECK(verdict([&] { become(4243); }).find("left in the bounding set") != std::string::npos);
   CHECK(verdict([&] {
           drop_bounding_set();
           lock_securebits();
