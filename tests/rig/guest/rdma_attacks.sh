@@ -239,19 +239,27 @@ user_qps() {
 two_user_qps() { [[ $(user_qps | sort -u | wc -l) -ge 2 ]]; }
 no_user_qps() { [[ -z $(user_qps) ]]; }
 
-# killed_under_load WHAT: kill -9 of broker and of slurmstepd while two ranks talk over their QPs.
+# killed_under_load WHAT: kill -9 of relay, broker and slurmstepd while two ranks talk over their QPs.
 killed_under_load() {
   local victim pid step ranks
-  for victim in broker slurmstepd; do
+  for victim in relay broker slurmstepd; do
     rm -f "$work"/home/{address,load}.*
     on_host -n2 sh "$work/home/talk.sh" >"$work/load.log" 2>&1 &
     step=$!
     check "$1: kill -9 of $victim: two ranks have QPs" eventually two_user_qps || cat "$work/load.log"
     ranks=("$(<"$work/home/load.0")" "$(<"$work/home/load.1")")
-    if [[ $victim == broker ]]; then pid=$(pgrep -o -f "^berth-broker $policy "); else pid=$(ps -o ppid= -p "${ranks[0]}" | tr -d ' '); fi
+    case $victim in
+      relay) pid=$(pgrep -x berth-relay) ;;
+      broker) pid=$(pgrep -o -f "^berth-broker $policy ") ;;
+      slurmstepd) pid=$(ps -o ppid= -p "${ranks[0]}" | tr -d ' ') ;;
+    esac
     kill -KILL "$pid"
     check "$1: kill -9 of $victim: no rank runs on" eventually gone "${ranks[@]}"
     check "$1: kill -9 of $victim: no broker runs on" eventually no_berth_processes
+    if [[ $victim == relay ]]; then
+      check "$1: kill -9 of $victim: nothing is leased when the broker has ended" all_parked_free
+      check "$1: kill -9 of $victim: srun says that both ranks were killed" eventually says_killed
+    fi
     as_user scancel -u "$test_user" 2>/dev/null || true
     kill -KILL "$step" 2>/dev/null || true  # plain Slurm leaves srun waiting when slurmstepd is killed
     wait "$step" 2>/dev/null || true
@@ -263,6 +271,7 @@ killed_under_load() {
       "$(on_host -n2 sh -c 'rdma resource show qp | grep -q " pid " || echo none' | grep -c none)"
   done
 }
+says_killed() { grep -E 'tasks 0-1: Killed|task 0: Killed' "$work/load.log" && grep -E 'tasks 0-1: Killed|task 1: Killed' "$work/load.log"; }
 gone() {
   local pid
   for pid in "$@"; do [[ ! -e /proc/$pid ]] || grep -q '^State:.Z' "/proc/$pid/status" || return 1; done
