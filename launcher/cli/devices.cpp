@@ -100,12 +100,11 @@ void print_usnic(const Inventory& inventory) {
                "CQ/VF", "UVERBS", "FIRMWARE", "STATE"});
   for (const UsnicDevice& device : inventory.usnic_devices) {
     const std::string netdev = find_usnic_netdev(device, inventory);
-    const auto net = std::ranges::find(inventory.net_devices, netdev, &NetDevice::name);
-    const bool is_here = net != inventory.net_devices.end();
+    const NetDevice* net = find_net_device(inventory, netdev);
     table.add({device.name, device.interface, to_string(device.mac),
                device.address ? address_to_string(*device.address) : "",
-               device.address && is_here ? netmask_text(*device.address) : "", is_here ? std::to_string(net->mtu) : "",
-               is_here ? std::string(to_string(net->link)) : "", is_here ? speed_text(net->speed_mbps) : "",
+               device.address && net ? netmask_text(*device.address) : "", net ? std::to_string(net->mtu) : "",
+               net ? std::string(to_string(net->link)) : "", net ? speed_text(net->speed_mbps) : "",
                std::to_string(device.vfs), std::to_string(count_vfs_of_others(device, {}).vfs),
                std::to_string(device.qps_per_vf), std::to_string(device.cqs_per_vf),
                fmt::format("{} ({}:{})", device.uverbs, device.major, device.minor), device.firmware,

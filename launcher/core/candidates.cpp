@@ -62,12 +62,6 @@ BerthSpec make_berth(const Pool& pool, const Inventory& inventory, std::size_t i
 
 namespace {
 
-const NetDevice* find_net_device(const Inventory& inventory, const std::string& name) {
-  const auto found = std::find_if(inventory.net_devices.begin(), inventory.net_devices.end(),
-                                  [&](const NetDevice& device) { return !name.empty() && device.name == name; });
-  return found == inventory.net_devices.end() ? nullptr : &*found;
-}
-
 /// Throws unless the kernel is in the mode that the pool's RDMA devices need.
 void check_netns_mode(const Pool& pool, const Inventory& inventory) {
   // In the host's network every device can be used in either mode.

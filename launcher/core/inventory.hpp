@@ -141,4 +141,7 @@ struct Inventory {
   bool operator==(const Inventory&) const = default;
 };
 
+/// The network interface of this name; nullptr: the host's netns has none.
+const NetDevice* find_net_device(const Inventory& inventory, const std::string& name);
+
 }  // namespace berth

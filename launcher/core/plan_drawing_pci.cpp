@@ -23,13 +23,6 @@ std::string speed_text(std::uint32_t mbps) {
   return mbps % 1000 == 0 ? fmt::format("{} Gb/s", mbps / 1000) : fmt::format("{} Mb/s", mbps);
 }
 
-const NetDevice* find_net_device(const Inventory& inventory, const std::string& name) {
-  const auto& devices = inventory.net_devices;
-  const auto found = std::find_if(devices.begin(), devices.end(),
-                                  [&](const NetDevice& device) { return !name.empty() && device.name == name; });
-  return found == devices.end() ? nullptr : &*found;
-}
-
 std::string join(const std::vector<std::string>& parts) {
   std::vector<std::string> present;
   std::copy_if(parts.begin(), parts.end(), std::back_inserter(present), [](const auto& part) { return !part.empty(); });
