@@ -7,9 +7,9 @@
 #include <string>
 
 #include "launcher/broker/vf_settings.hpp"
-#include "launcher/core/error.hpp"
 #include "launcher/system/netlink_link.hpp"
 #include "launcher/system/netlink_vf.hpp"
+#include "tests/error_of.hpp"
 
 using namespace berth;
 
@@ -37,12 +37,7 @@ void restore(const VfTarget& target, const VfAttributes& before, const VfAttribu
 }
 
 std::string refusal(const VfTarget& target, const VfAttributes& wanted) {
-  try {
-    set_vf_attributes(target, "fast", wanted);
-  } catch (const Error& error) {
-    return error.render();
-  }
-  return "accepted";
+  return testing::error_of([&] { set_vf_attributes(target, "fast", wanted); }).render();
 }
 
 const VfAttributes kAll{.vlan = VfVlan{4094, 7, VlanProtocol::dot1ad},

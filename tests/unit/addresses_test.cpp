@@ -5,7 +5,7 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <set>
 
-#include "launcher/core/error.hpp"
+#include "tests/error_of.hpp"
 
 using namespace berth;
 using Catch::Matchers::ContainsSubstring;
@@ -26,15 +26,10 @@ Hosts texts(const std::vector<IpPrefix>& addresses) {
   return texts;
 }
 
-template <typename Call>
-std::string refusal(Call call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    CHECK(error.code == ErrorCode::policy);
-    return error.render();
-  }
-  return "accepted";
+std::string refusal(const auto& call) {
+  const Error error = testing::error_of(call);
+  CHECK(error.code == ErrorCode::policy);
+  return error.render();
 }
 
 }  // namespace

@@ -4,8 +4,8 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <nlohmann/json.hpp>
 
-#include "launcher/core/error.hpp"
 #include "launcher/core/plan_json.hpp"
+#include "tests/error_of.hpp"
 #include "tests/unit/synthetic_node.hpp"
 
 using namespace berth;
@@ -78,14 +78,10 @@ Inventory full_inventory() {
 Capture full_capture() { return {full_inventory(), kXml, "version = 1\n", CpuSet::range(0, 31)}; }
 
 std::string refusal(const std::string& text) {
-  try {
-    parse_capture(text, "n2.json");
-  } catch (const Error& error) {
-    CHECK(error.code == ErrorCode::host);
-    CHECK_THAT(error.what_text, ContainsSubstring("cannot use the captured node 'n2.json'"));
-    return error.why;
-  }
-  return "accepted";
+  const Error error = testing::error_of([&] { parse_capture(text, "n2.json"); });
+  CHECK(error.code == ErrorCode::host);
+  CHECK_THAT(error.what_text, ContainsSubstring("cannot use the captured node 'n2.json'"));
+  return error.why;
 }
 
 /// What is said of the full capture with the value at `pointer` replaced.

@@ -5,7 +5,6 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include "launcher/broker/slurm_job.hpp"
-#include "launcher/core/error.hpp"
 #include "launcher/core/plan.hpp"
 #include "tests/unit/synthetic_node.hpp"
 
@@ -21,15 +20,6 @@ PlanInput counted_input(unsigned ranks, const std::string& gres) {
   input.job = 7;
   input.gres = parse_gres(gres);
   return input;
-}
-
-std::string refusal(const PlanInput& input) {
-  try {
-    make_plan(input);
-  } catch (const Error& error) {
-    return error.render();
-  }
-  return "planned";
 }
 
 Texts taken(const NodePlan& plan) {
@@ -108,16 +98,16 @@ TEST_CASE("A job gets the devices that Slurm gave it, and no others", "[gres]") 
 }
 
 TEST_CASE("A job without the resource, or with too little of it, is refused", "[gres]") {
-  CHECK_THAT(refusal(counted_input(1, "")),
+  CHECK_THAT(refusal(counted_input(1, "")).render(),
              ContainsSubstring("asked for none of it on n2") && ContainsSubstring("submit the job with --gres=vf:N"));
-  CHECK_THAT(refusal(counted_input(1, "gpu:1(IDX:0)")), ContainsSubstring("asked for none of it"));
-  CHECK_THAT(refusal(counted_input(4, "vf:2(IDX:0-1)")),
+  CHECK_THAT(refusal(counted_input(1, "gpu:1(IDX:0)")).render(), ContainsSubstring("asked for none of it"));
+  CHECK_THAT(refusal(counted_input(4, "vf:2(IDX:0-1)")).render(),
              ContainsSubstring("Slurm gave the job 2 devices of \"vf\" on n2") && ContainsSubstring("--gres=vf:4"));
-  CHECK_THAT(refusal(counted_input(1, "vf(CNT:2)")), ContainsSubstring("but not which"));
-  CHECK_THAT(refusal(counted_input(1, "vf:1(IDX:8)")), ContainsSubstring("has only 8 devices"));
+  CHECK_THAT(refusal(counted_input(1, "vf(CNT:2)")).render(), ContainsSubstring("but not which"));
+  CHECK_THAT(refusal(counted_input(1, "vf:1(IDX:8)")).render(), ContainsSubstring("has only 8 devices"));
   PlanInput nobody_asked = counted_input(1, "");
   nobody_asked.gres.reset();
-  CHECK_THAT(refusal(nobody_asked), ContainsSubstring("asked for none of it"));
+  CHECK_THAT(refusal(nobody_asked).render(), ContainsSubstring("asked for none of it"));
 }
 
 TEST_CASE("Ranks may share what Slurm gave", "[gres]") {
@@ -132,17 +122,17 @@ TEST_CASE("Ranks may share what Slurm gave", "[gres]") {
 TEST_CASE("A device that Slurm gave and that another job still holds is not replaced by a free one", "[gres]") {
   PlanInput input = counted_input(1, "vf:1(IDX:0)");
   input.inventory.held.push_back({"0000:3b:02.0", true, true, "job 6.0 (bob)", "", 6});
-  CHECK_THAT(refusal(input), ContainsSubstring("job 6.0 (bob) holds 1"));
+  CHECK_THAT(refusal(input).render(), ContainsSubstring("job 6.0 (bob) holds 1"));
 }
 
 TEST_CASE("Pools that Slurm does not count, and plans without a job, are not limited", "[gres]") {
   PlanInput slow = counted_input(2, "");
   slow.request.pool = "slow";
-  CHECK(refusal(slow) == "planned");
+  CHECK_NOTHROW(make_plan(slow));
   PlanInput no_job = counted_input(8, "");
   no_job.job = 0;
   no_job.gres.reset();
-  CHECK(refusal(no_job) == "planned");
+  CHECK_NOTHROW(make_plan(no_job));
 }
 
 TEST_CASE("What berth-slurm-job answers", "[gres]") {

@@ -4,7 +4,7 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <string>
 
-#include "launcher/core/error.hpp"
+#include "tests/error_of.hpp"
 
 using namespace berth;
 using Catch::Matchers::ContainsSubstring;
@@ -32,14 +32,12 @@ nlohmann::json plan(const std::string& text) {
 }
 
 std::string refusal(const std::string& text) {
-  try {
+  const Error error = testing::error_of([&] {
     problem_topology(parse_problem_file(text, "p.json"), "p.json");
     read(text);
-  } catch (const Error& error) {
-    CHECK(error.code == ErrorCode::host);
-    return error.why;
-  }
-  return "accepted";
+  });
+  CHECK(error.code == ErrorCode::host);
+  return error.why;
 }
 
 std::string with(const std::string& devices, const std::string& ranks = R"([{"cpuset": "0"}])") {

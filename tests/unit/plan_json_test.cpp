@@ -4,7 +4,6 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <nlohmann/json.hpp>
 
-#include "launcher/core/error.hpp"
 #include "tests/unit/synthetic_node.hpp"
 
 using namespace berth;
@@ -14,13 +13,9 @@ using nlohmann::json;
 namespace {
 
 std::string refusal(const json& value) {
-  try {
-    parse_topology(value);
-  } catch (const Error& error) {
-    CHECK(error.code == ErrorCode::host);
-    return error.render();
-  }
-  return "accepted";
+  const Error error = testing::error_of([&] { parse_topology(value); });
+  CHECK(error.code == ErrorCode::host);
+  return error.render();
 }
 
 }  // namespace

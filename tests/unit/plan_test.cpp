@@ -5,7 +5,6 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <set>
 
-#include "launcher/core/error.hpp"
 #include "tests/unit/synthetic_node.hpp"
 
 using namespace berth;
@@ -19,15 +18,6 @@ void lease(PlanInput& input, const std::string& id, const std::string& holder) {
 
 void lease_all_vfs(PlanInput& input, const std::string& holder) {
   for (const VirtualFunction& vf : input.inventory.virtual_functions) lease(input, to_string(vf.pci), holder);
-}
-
-Error refusal(const PlanInput& input) {
-  try {
-    make_plan(input);
-  } catch (const Error& error) {
-    return error;
-  }
-  return {ErrorCode::internal, "nothing", "the plan was made"};
 }
 
 std::string reason_for(const NodePlan& plan, const std::string& id) {

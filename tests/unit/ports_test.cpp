@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 
-#include "launcher/core/error.hpp"
 #include "tests/unit/synthetic_node.hpp"
 
 using namespace berth;
@@ -146,13 +145,9 @@ TEST_CASE("A GPU that the node does not have is refused", "[rank_gpus]") {
   PlanInput input = with_gpus(1);
   const auto why = [&](const std::string& gpu) {
     input.request.gpus = {gpu};
-    try {
-      make_plan(input);
-    } catch (const Error& error) {
-      CHECK(error.code == ErrorCode::usage);
-      return error.why;
-    }
-    return std::string("accepted");
+    const Error error = refusal(input);
+    CHECK(error.code == ErrorCode::usage);
+    return error.why;
   };
   CHECK(why("2") == "n2 has no GPU '2', but 2: 0000:3b:08.0, 0000:af:08.0");
   CHECK(why("0000:00:02.0") == "n2 has no GPU '0000:00:02.0', but 2: 0000:3b:08.0, 0000:af:08.0");

@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "launcher/core/error.hpp"
+#include "tests/error_of.hpp"
 
 using namespace berth;
 
@@ -162,13 +162,8 @@ TEST_CASE("Messages that were cut off are refused, wherever that was", "[rdma]")
 
 TEST_CASE("Messages whose attributes are wrong are refused, saying which", "[rdma]") {
   const std::string good_name = name("mlx5_0");
-  const auto why = [](const std::vector<std::string>& attributes) -> std::string {
-    try {
-      parse_rdma_device(made(attributes).get());
-      return "accepted";
-    } catch (const Error& error) {
-      return error.why;
-    }
+  const auto why = [](const std::vector<std::string>& attributes) {
+    return testing::error_of([&] { parse_rdma_device(made(attributes).get()); }).why;
   };
   CHECK(why({good_name}) == "attribute 1 is missing");
   CHECK(why({index(1)}) == "attribute 2 is not a name: ''");

@@ -3,8 +3,8 @@
 #include <catch2/catch_test_macros.hpp>
 #include <limits>
 
-#include "launcher/core/error.hpp"
 #include "launcher/image/squashfs.hpp"
+#include "tests/error_of.hpp"
 #include "tests/sif_writer.hpp"
 
 using namespace berth;
@@ -30,14 +30,10 @@ ImageExtent parse(const std::string& bytes, std::string_view architecture = "02"
 std::string with_data(std::string head, std::size_t size = 8192) { return std::move(head) + std::string(size, 'x'); }
 
 std::string refusal(const std::string& bytes, std::string_view architecture = "02") {
-  try {
-    parse(bytes, architecture);
-  } catch (const Error& error) {
-    CHECK(error.code == ErrorCode::image);
-    CHECK_FALSE(error.fix.empty());
-    return error.why;
-  }
-  return "accepted";
+  const Error error = testing::error_of([&] { parse(bytes, architecture); });
+  CHECK(error.code == ErrorCode::image);
+  CHECK_FALSE(error.fix.empty());
+  return error.why;
 }
 
 bool mentions(const std::string& text, std::string_view part) {
@@ -59,13 +55,9 @@ std::string superblock() {
 }
 
 std::string squashfs_refusal(const std::string& bytes, std::uint64_t available = 8192) {
-  try {
-    parse_squashfs("a.sqsh", bytes, available);
-  } catch (const Error& error) {
-    CHECK(error.code == ErrorCode::image);
-    return error.why;
-  }
-  return "accepted";
+  const Error error = testing::error_of([&] { parse_squashfs("a.sqsh", bytes, available); });
+  CHECK(error.code == ErrorCode::image);
+  return error.why;
 }
 
 std::string changed(std::size_t at, std::uint64_t value, std::size_t width) {
@@ -144,14 +136,9 @@ TEST_CASE("names in a SIF cannot forge messages") {
   SifObject object = root_object();
   object.name = "a\n  fix: rm\x1b[2J";
   object.size = kHuge;
-  try {
-    parse(with_data(make_sif_head({object})));
-    FAIL("accepted");
-  } catch (const Error& error) {
-    const std::string text = error.render();
-    CHECK(text.find('\x1b') == std::string::npos);
-    CHECK(text.find("\n  fix: rm") == std::string::npos);
-  }
+  const std::string text = testing::error_of([&] { parse(with_data(make_sif_head({object}))); }).render();
+  CHECK(text.find('\x1b') == std::string::npos);
+  CHECK(text.find("\n  fix: rm") == std::string::npos);
 }
 
 TEST_CASE("a squashfs superblock is checked") {

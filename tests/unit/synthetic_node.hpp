@@ -3,6 +3,7 @@
 
 #include "launcher/core/inventory.hpp"
 #include "launcher/core/plan.hpp"
+#include "tests/error_of.hpp"
 
 namespace berth {
 
@@ -92,6 +93,11 @@ inline std::vector<LocalRank> unbound_ranks(unsigned count) {
 
 inline PlanInput two_socket_input(unsigned ranks) {
   return {{}, two_pools(), two_socket_node(), {1000, 1000, "alice", {"users"}, ""}, unbound_ranks(ranks)};
+}
+
+/// Why there is no plan.
+inline Error refusal(const PlanInput& input) {
+  return testing::error_of([&] { make_plan(input); });
 }
 
 }  // namespace berth

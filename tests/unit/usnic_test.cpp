@@ -7,7 +7,6 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include "launcher/core/capture.hpp"
-#include "launcher/core/error.hpp"
 #include "launcher/core/plan.hpp"
 #include "launcher/doctor/checks.hpp"
 #include "launcher/system/rdma_port.hpp"
@@ -43,15 +42,6 @@ constexpr const char* kShared = "parents = [\"eth4\"]\nvnic = \"shared\"\n";
 
 std::vector<Candidate> candidates(const PlanInput& input) {
   return make_candidates(input.policy.pools.front(), input.inventory);
-}
-
-Error refusal(const PlanInput& input) {
-  try {
-    make_plan(input);
-  } catch (const Error& error) {
-    return error;
-  }
-  return {ErrorCode::internal, "nothing", "the plan was made"};
 }
 
 HeldDevice lease(const std::string& id, int process) {

@@ -3,7 +3,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
-#include "launcher/core/error.hpp"
+#include "tests/error_of.hpp"
 
 using namespace berth;
 using Catch::Matchers::ContainsSubstring;
@@ -11,12 +11,7 @@ using Catch::Matchers::ContainsSubstring;
 namespace {
 
 std::string refusal(std::string_view text) {
-  try {
-    parse_xml(text, "x.xml", "cannot read it");
-  } catch (const Error& error) {
-    return error.why;
-  }
-  return "accepted";
+  return testing::error_of([&] { parse_xml(text, "x.xml", "cannot read it"); }).why;
 }
 
 }  // namespace
