@@ -5,13 +5,8 @@
 set -u
 # shellcheck source=tests/cli/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-in_namespaces "$@"
+on_own_fabric "$@"
 berth=$1
-mount -t sysfs sysfs /sys
-mount -t tmpfs -o mode=755 tmpfs /run # goes with the namespace: root's all the way up, as the policy file wants it
-ip link add port0 type veth peer name wire0
-ip link set port0 up
-ip link set wire0 up
 mkdir -m 755 /run/images
 cat >/run/policy.toml <<'TOML'
 version = 1

@@ -14,8 +14,14 @@ run() {
 # says TEXT PATTERN: the text matches the extended regular expression.
 says() { grep -qE -- "$2" <<<"$1"; }
 
-# in_namespaces "$@": runs the calling script again, as root in network and mount namespaces of its own.
-in_namespaces() {
+# on_own_fabric "$@": runs the calling script again, as root in network and mount namespaces of its own, with the network interfaces
+# port0 and wire0, which are the ends of a cable, and a /run that goes with them.
+on_own_fabric() {
   needs_root
   [[ ${BERTH_TEST_INSIDE:-} ]] || exec env BERTH_TEST_INSIDE=1 unshare --net --mount --propagation private "$0" "$@"
+  mount -t sysfs sysfs /sys
+  mount -t tmpfs -o mode=755 tmpfs /run # root's all the way up, as the policy file wants it
+  ip link add port0 type veth peer name wire0
+  ip link set port0 up
+  ip link set wire0 up
 }
