@@ -204,13 +204,13 @@ void lease(const Journal& journal, std::vector<HeldBerth>& berths, const std::ve
     if (has_other_user(berths[i], owners[i])) strange.push_back(i);
   run_in_parallel(strange.size(), [&](std::size_t k) {
     const HeldBerth& berth = berths[strange[k]];
-    cut_off_rdma_users(journal, berth.record, berth.netns);
+    cut_off_rdma_users(berth.record, berth.netns);
   });
   for (std::size_t i = 0; i < berths.size(); ++i) write_owner(journal, berths[i], owners[i]);
 }
 
 void lease(const Journal& journal, HeldBerth& berth, const LeaseOwner& owner) {
-  if (has_other_user(berth, owner)) cut_off_rdma_users(journal, berth.record, berth.netns);
+  if (has_other_user(berth, owner)) cut_off_rdma_users(berth.record, berth.netns);
   write_owner(journal, berth, owner);
 }
 std::string release(const Journal& journal, HeldBerth berth, int patience_ms) {

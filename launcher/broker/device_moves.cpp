@@ -245,7 +245,7 @@ void bring_in(const Journal& journal, LeaseRecord& record, const UniqueFd& netns
   // The order: what only the PF can set, the RDMA device, and the netdev last.
   apply_vf(journal, host, record);
   await_rdma(record);
-  move_rdma_in(journal, record, netns);
+  move_rdma_in(record, netns);
   move_netdev_in(host, record, netns);
 }
 
@@ -257,7 +257,7 @@ void bring_home(const Journal& journal, const LeaseRecord& record, const std::op
   }
   // The order: the RDMA device, the netdev, what only the PF can set, and what the netdev itself had. Restoring may
   // bind the driver anew, so the RDMA device is looked for last.
-  move_rdma_home(journal, record, netns);
+  move_rdma_home(record, netns);
   LinkSocket host;
   if (netns) move_netdev_home(host, record, *netns);
   if (record.berth.pci) await_netdev(host, record);

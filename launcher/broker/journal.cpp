@@ -100,7 +100,6 @@ Lock Journal::lock_node() const { return wait_for_lock(state_ + "/lock"); }
 Lock Journal::lock_pf(const PciAddress& pf) const {
   return wait_for_lock(fmt::format("{}/pfs/{}", state_, to_string(pf)));
 }
-Lock Journal::lock_rdma() const { return wait_for_lock(state_ + "/rdma-lock"); }
 
 std::optional<Lock> Journal::try_lock_device(const std::string& id, const LeaseOwner* owner) const {
   require_device_id(id);

@@ -6,7 +6,6 @@
 // STATE/leases/ID   (world readable) a JSON record, replaced atomically, written before every change that the kernel
 //                   does not undo by itself. It says how to restore; whether it is held, only the lock says.
 // STATE/netns/ID    the pinned network namespace of a parked device, or of the container that has it.
-// STATE/rdma-lock   held while an RDMA device changes its netns.
 // STATE/lock        the node lock: held from looking at all leases to locking devices, so that two planners never see
 //                   the same free device; not while devices are set up.
 // STATE/pfs/PCI     the lock of a PF, held while attributes of its VFs are changed.
@@ -129,8 +128,6 @@ class Journal {
 
   /// The node lock; waits for it (SIGALRM-free, by F_OFD_SETLKW).
   [[nodiscard]] Lock lock_node() const;
-  /// Held while an RDMA device is looked for and moved: the kernel's list lacks others while one moves; likewise.
-  [[nodiscard]] Lock lock_rdma() const;
   /// The lock of one device; nullopt if somebody else holds it. `owner` is who is said to hold it.
   [[nodiscard]] std::optional<Lock> try_lock_device(const std::string& id, const LeaseOwner* owner = nullptr) const;
   /// Who holds the device's lock, as far as that was said; root only.

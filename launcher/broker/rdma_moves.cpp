@@ -64,31 +64,25 @@ void await_rdma(const LeaseRecord& record) {
               "another RDMA device has it", "rename that one: rdma dev set NAME name NEW");
 }
 
-void move_rdma_in(const Journal& journal, const LeaseRecord& record, const UniqueFd& netns) {
-  if (!moves(record)) return;
-  const Lock one_at_a_time = journal.lock_rdma();
-  move(record, netns);
+void move_rdma_in(const LeaseRecord& record, const UniqueFd& netns) {
+  if (moves(record)) move(record, netns);
 }
 
-void move_rdma_home(const Journal& journal, const LeaseRecord& record, const std::optional<UniqueFd>& netns) {
+void move_rdma_home(const LeaseRecord& record, const std::optional<UniqueFd>& netns) {
   if (!moves(record) || !netns) return;
-  const Lock one_at_a_time = journal.lock_rdma();
   const UniqueFd home = open_current_netns();
   const NetnsGuard inside(*netns);
   RdmaSocket socket;
   if (const auto device = socket.find(record.original.rdma_device)) socket.move(*device, home);
 }
 
-void cut_off_rdma_users(const Journal& journal, const LeaseRecord& record, const UniqueFd& netns) {
+void cut_off_rdma_users(const LeaseRecord& record, const UniqueFd& netns) {
   if (!moves(record)) return;
   // Not by way of the host, whose udev would look at it.
   const UniqueFd aside = create_netns();
-  {
-    const Lock one_at_a_time = journal.lock_rdma();
-    for (const auto& [from, to] : {std::pair{&netns, &aside}, std::pair{&aside, &netns}}) {
-      const NetnsGuard inside(*from);
-      move(record, *to);
-    }
+  for (const auto& [from, to] : {std::pair{&netns, &aside}, std::pair{&aside, &netns}}) {
+    const NetnsGuard inside(*from);
+    move(record, *to);
   }
   wait_for_rdma(record, netns);
 }

@@ -15,15 +15,15 @@ void await_rdma(const LeaseRecord& record);
 
 /// Mode exclusive: moves the device into the berth's netns. Before the netdev, which is the last to go, and after what
 /// the PF sets.
-void move_rdma_in(const Journal& journal, const LeaseRecord& record, const UniqueFd& netns);
+void move_rdma_in(const LeaseRecord& record, const UniqueFd& netns);
 
 /// Undoes move_rdma_in(), however far it got. Before the netdev, so that a later failure leaves a netns that nothing of
 /// the device is in.
-void move_rdma_home(const Journal& journal, const LeaseRecord& record, const std::optional<UniqueFd>& netns);
+void move_rdma_home(const LeaseRecord& record, const std::optional<UniqueFd>& netns);
 
 /// Mode exclusive: makes every descriptor of the device useless, wherever it is, by moving the device out of the berth
 /// and in again. The kernel asks who somebody is only when a device is opened: who keeps it open, or gave it to a
 /// process outside, would share it with the next user.
-void cut_off_rdma_users(const Journal& journal, const LeaseRecord& record, const UniqueFd& netns);
+void cut_off_rdma_users(const LeaseRecord& record, const UniqueFd& netns);
 
 }  // namespace berth

@@ -6,12 +6,17 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 
 #include "launcher/system/namespaces.hpp"
+#include "launcher/system/polling.hpp"
 
 namespace berth {
 
 namespace {
+
+/// A list takes less than a millisecond, a move tens of them.
+constexpr std::chrono::seconds kListPatience{10};
 
 int message_type(int command) { return RDMA_NL_GET_TYPE(RDMA_NL_NLDEV, command); }
 
@@ -62,27 +67,49 @@ RdmaNetnsMode RdmaSocket::netns_mode() {
   return mode;
 }
 
+int RdmaSocket::dump_devices(std::vector<RdmaLink>& devices) {
+  return socket_.dump([] { return make_request(RDMA_NLDEV_CMD_GET, NLM_F_DUMP); }, [&] { devices.clear(); },
+                      [&](nlmsghdr* message) { devices.push_back(parse_rdma_device(message)); });
+}
+
+// Between two devices of a dump the kernel lets go of its list and remembers how many it has named: ib_enum_all_devs()
+// and _nldev_get_dumpit() of drivers/infiniband/core. If one of those leaves the netns meanwhile, the next is passed
+// over, and no NLM_F_DUMP_INTR says so. But such a list names the one that left, and the list after it does not.
+std::vector<RdmaLink> RdmaSocket::list_without_ports() {
+  std::vector<RdmaLink> devices, again;
+  int error_number = 0;
+  const bool settled = poll_until(kListPatience, [&] {
+    error_number = dump_devices(devices);
+    if (error_number == 0) error_number = dump_devices(again);
+    return error_number != 0 || again == devices;
+  });
+  if (error_number != 0) throw system_error(error_number, "cannot list RDMA devices", socket_.origin());
+  if (!settled)
+    throw Error(ErrorCode::host, "cannot list RDMA devices",
+                fmt::format("they have come and gone without a pause for {} s", kListPatience.count()),
+                "see what moves them or binds their drivers anew: journalctl -k");
+  return devices;
+}
+
 std::vector<RdmaLink> RdmaSocket::list() {
-  std::vector<RdmaLink> devices;
-  int error_number = socket_.dump([] { return make_request(RDMA_NLDEV_CMD_GET, NLM_F_DUMP); }, [&] { devices.clear(); },
-                                  [&](nlmsghdr* message) { devices.push_back(parse_rdma_device(message)); });
+  std::vector<RdmaLink> devices = list_without_ports();
   for (RdmaLink& device : devices) {
-    if (error_number != 0) break;
-    error_number = socket_.dump(
+    const int error_number = socket_.dump(
         [&] {
           NetlinkMessage request = make_request(RDMA_NLDEV_CMD_PORT_GET, NLM_F_DUMP);
           put(request, RDMA_NLDEV_ATTR_DEV_INDEX, device.index);
           return request;
         },
         [&] { device.ports.clear(); }, [&](nlmsghdr* message) { device.ports.push_back(parse_rdma_port(message)); });
-    if (error_number == ENODEV || error_number == EINVAL) error_number = 0;  // it has just gone: a device without ports
+    // ENODEV, EINVAL: it has just gone; a device without ports.
+    if (error_number != 0 && error_number != ENODEV && error_number != EINVAL)
+      throw system_error(error_number, "cannot list RDMA devices", socket_.origin());
   }
-  if (error_number != 0) throw system_error(error_number, "cannot list RDMA devices", socket_.origin());
   return devices;
 }
 
 std::optional<RdmaLink> RdmaSocket::find(const std::string& name) {
-  for (RdmaLink& device : list())
+  for (RdmaLink& device : list_without_ports())
     if (device.name == name) return std::move(device);
   return std::nullopt;
 }

@@ -23,7 +23,9 @@ class RdmaSocket {
   static RdmaSocket in_netns(const UniqueFd& netns);
 
   [[nodiscard]] RdmaNetnsMode netns_mode();
+  /// Those that stay in the netns, and others at most once, whatever moves meanwhile.
   [[nodiscard]] std::vector<RdmaLink> list();
+  /// Without its ports.
   [[nodiscard]] std::optional<RdmaLink> find(const std::string& name);
 
   /// The char device of kind "uverbs" of `device`, "umad" or "issm" of its `port`, or (without a device) "rdma_cm";
@@ -50,6 +52,8 @@ class RdmaSocket {
   [[nodiscard]] bool rename(const RdmaLink& device, const std::string& name);
 
  private:
+  int dump_devices(std::vector<RdmaLink>& devices);
+  std::vector<RdmaLink> list_without_ports();
   int collect_owners(const RdmaLink& device, int command, int list, std::map<int, unsigned>& owners);
 
   NetlinkSocket socket_;

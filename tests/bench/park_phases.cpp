@@ -1,6 +1,8 @@
 // How long VFs take into their berths and home again, phase by phase, for several at once.
 //
-//   bench_park_phases VF...      PCI addresses, up and without addresses; as root. Prints a Markdown table.
+//   bench_park_phases [--rdma] VF...      PCI addresses, up and without addresses; as root. Prints a Markdown table.
+//
+// --rdma: their RDMA devices move along; the kernel's netns mode is exclusive.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -38,7 +40,7 @@ double since(Clock::time_point& start) {
   return elapsed.count();
 }
 
-BerthSpec make_spec(const std::string& vf, unsigned index) {
+BerthSpec make_spec(const std::string& vf, unsigned index, RdmaMode rdma) {
   BerthSpec spec;
   spec.id = vf;
   spec.pool = "bench";
@@ -46,6 +48,7 @@ BerthSpec make_spec(const std::string& vf, unsigned index) {
   spec.pci = parse_pci_address(vf).value();
   spec.parent = "bench";
   spec.interface = "rdma0";
+  spec.rdma.mode = rdma;
   spec.addresses = {parse_ip_prefix(fmt::format("10.99.0.{}/24", index + 1)).value()};
   return spec;
 }
@@ -100,9 +103,9 @@ Totals measure_all(const Journal& journal, const std::vector<BerthSpec>& specs) 
   return totals;
 }
 
-void print_row(const Journal& journal, const std::vector<std::string>& vfs, std::size_t count) {
+void print_row(const Journal& journal, const std::vector<std::string>& vfs, std::size_t count, RdmaMode rdma) {
   std::vector<BerthSpec> specs;
-  for (std::size_t i = 0; i < count; ++i) specs.push_back(make_spec(vfs[i], static_cast<unsigned>(i)));
+  for (std::size_t i = 0; i < count; ++i) specs.push_back(make_spec(vfs[i], static_cast<unsigned>(i), rdma));
   std::array<std::vector<double>, kPhases> phases;
   std::array<std::vector<double>, 4> totals;
   for (int round = 0; round < kRounds; ++round) {
@@ -128,7 +131,8 @@ void print_row(const Journal& journal, const std::vector<std::string>& vfs, std:
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::vector<std::string> vfs(argv + 1, argv + argc);
+  std::vector<std::string> vfs(argv + 1, argv + argc);
+  const auto rdma = std::erase(vfs, "--rdma") > 0 ? RdmaMode::exclusive : RdmaMode::off;
   if (vfs.empty()) return 2;
   const std::string state = fmt::format("/run/berth-bench.{}", getpid());
   try {
@@ -136,7 +140,7 @@ int main(int argc, char** argv) {
     fmt::print("| VFs at once | read | netns | in | up | link | home | park | in turn | warm | unpark |\n");
     fmt::print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n");
     for (const std::size_t count : {1U, 2U, 4U, 7U, 14U})
-      if (count <= vfs.size()) print_row(journal, vfs, count);
+      if (count <= vfs.size()) print_row(journal, vfs, count, rdma);
   } catch (const Error& error) {
     fmt::print(stderr, "{}\n", error.render());
     return 1;
