@@ -52,6 +52,15 @@ BerthSpec BerthSite::moved_device() {
   return spec;
 }
 
+void BerthSite::check_home() {
+  LinkSocket host;
+  const auto link = host.find("vf0");
+  REQUIRE(link);
+  CHECK(link->mtu == 1480);
+  CHECK(link->up);
+  CHECK(host.addresses(*link).size() == 3);
+}
+
 LeaseOwner BerthSite::owner(unsigned job) {
   return {.job = job, .step = 0, .uid = 1000, .user = "alice", .ranks = {0}, .broker = {}};
 }

@@ -18,6 +18,8 @@ class BerthSite {
   static BerthSpec macvlan(unsigned index);
   /// A netdev that is moved: one end of a veth pair stands in for the VF. It is up and has addresses on the host.
   static BerthSpec moved_device();
+  /// The moved device is on the host again, as it was.
+  static void check_home();
   static LeaseOwner owner(unsigned job);
   /// No record, lock, pin or mount is left, and the netdevs are those of the beginning.
   void check_nothing_left();

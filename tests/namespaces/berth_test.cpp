@@ -22,6 +22,7 @@
 #include "launcher/system/netlink_link.hpp"
 #include "launcher/system/polling.hpp"
 #include "launcher/system/process.hpp"
+#include "tests/error_of.hpp"
 #include "tests/namespaces/berth_site.hpp"
 
 using namespace berth;
@@ -173,16 +174,11 @@ TEST_CASE_METHOD(BerthSite, "a clean release keeps the netns and frees the devic
 TEST_CASE_METHOD(BerthSite, "a held device is busy, and the message names the holder") {
   HeldBerth berth = park(journal, macvlan(0));
   lease(journal, berth, owner(4711));
-  for (const bool unparking : {false, true}) try {
-      if (unparking)
-        unpark(journal, macvlan(0).id);
-      else
-        park(journal, macvlan(0));
-      FAIL("took a device that is held");
-    } catch (const Error& error) {
-      CHECK(error.code == ErrorCode::busy);
-      CHECK(error.why.find("job 4711.0 (alice)") != std::string::npos);
-    }
+  for (const Error& error : {testing::error_of([&] { unpark(journal, macvlan(0).id); }),
+                             testing::error_of([&] { park(journal, macvlan(0)); })}) {
+    CHECK(error.code == ErrorCode::busy);
+    CHECK(error.why.find("job 4711.0 (alice)") != std::string::npos);
+  }
   CHECK(repair(journal).empty());
   CHECK(journal.read(macvlan(0).id)->phase == Phase::leased);
 }
@@ -305,13 +301,9 @@ TEST_CASE_METHOD(BerthSite, "a macvlan that somebody keeps alive out of reach is
   park(journal, macvlan(0));
   UniqueFd held = make_socket(*open_pinned_netns(journal.netns_path(macvlan(0).id)), AF_INET, SOCK_STREAM);
   unpin_netns(journal.netns_path(macvlan(0).id));
-  try {
-    park(journal, macvlan(0));
-    FAIL("two macvlans have one MAC address");
-  } catch (const Error& error) {
-    INFO(error.render());
-    CHECK(error.fix.find("MAC address") != std::string::npos);
-  }
+  const Error error = testing::error_of([&] { park(journal, macvlan(0)); });
+  INFO(error.render());
+  CHECK(error.fix.find("MAC address") != std::string::npos);
   check_nothing_left();
 }
 

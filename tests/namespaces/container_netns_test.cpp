@@ -9,6 +9,7 @@
 
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/netlink_link.hpp"
+#include "tests/error_of.hpp"
 #include "tests/namespaces/berth_site.hpp"
 
 using namespace berth;
@@ -124,13 +125,9 @@ TEST_CASE_METHOD(ContainerSite, "a name that the container has already is refuse
   const BerthSpec spec = GENERATE(moved_device(), macvlan(0));
   const auto before = vf_on_host();
   run_inside("ip link add rdma0 type veth peer name its");
-  try {
-    place_in_container(spec);
-    FAIL("not refused");
-  } catch (const Error& error) {
-    CHECK(error.code == ErrorCode::usage);
-    CHECK(error.why == "the container has a network interface of this name");
-  }
+  const Error error = testing::error_of([&] { place_in_container(spec); });
+  CHECK(error.code == ErrorCode::usage);
+  CHECK(error.why == "the container has a network interface of this name");
   CHECK(vf_on_host() == before);
   check_nothing_left();
 }

@@ -155,6 +155,11 @@ std::string refusal(const std::function<void()>& action) {
   return {};
 }
 
+void holds(const std::string& text, std::string_view part) {
+  INFO(text);
+  CHECK(text.find(part) != std::string::npos);
+}
+
 std::string slurp(const std::string& path) {
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd) return std::string("errno ") + strerrorname_np(errno);

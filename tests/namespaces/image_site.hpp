@@ -49,6 +49,9 @@ class ImageSite {
 /// The error that `action` throws, rendered; "" if it throws none.
 std::string refusal(const std::function<void()>& action);
 
+/// Checks that `part` is somewhere in `text`.
+void holds(const std::string& text, std::string_view part);
+
 /// Whole text of a file, or "errno NAME".
 std::string slurp(const std::string& path);
 

@@ -13,17 +13,12 @@
 #include "tests/namespaces/private_namespaces.hpp"
 
 using namespace berth;
+using berth::testing::holds;
 using berth::testing::ImageSite;
 using berth::testing::refusal;
 using berth::testing::run;
 
 namespace {
-
-bool holds(const std::string& text, std::string_view part) {
-  INFO(text);
-  CHECK(text.find(part) != std::string::npos);
-  return true;
-}
 
 /// Mounts the image and looks whether the program in it is there.
 bool mounts_well(const OpenImage& image, const Credentials& user) {

@@ -7,6 +7,7 @@
 
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/netlink_link.hpp"
+#include "tests/error_of.hpp"
 #include "tests/namespaces/berth_site.hpp"
 
 using namespace berth;
@@ -133,12 +134,7 @@ TEST_CASE_METHOD(BerthSite, "a whole NIC is a rank's own, and the host's again a
   check_nothing_left();
 
   run("ip route add default via 192.168.77.1 dev vf0");
-  try {
-    park(journal, spec);
-    FAIL("took the host's way out");
-  } catch (const Error& error) {
-    CHECK(error.why.find("default route") != std::string::npos);
-  }
+  CHECK(testing::error_of([&] { park(journal, spec); }).why.find("default route") != std::string::npos);
   check_nothing_left();
 }
 
@@ -152,13 +148,9 @@ TEST_CASE_METHOD(BerthSite, "a device that cannot come home is quarantined until
   CHECK(record->phase == Phase::quarantined);
   CHECK(record->reason.find("taken its name") != std::string::npos);
   CHECK(journal.held_devices(true)[0].quarantined == record->reason);
-  try {
-    park(journal, moved_device());
-    FAIL("parked a quarantined device");
-  } catch (const Error& error) {
-    CHECK(error.code == ErrorCode::host);
-    CHECK(error.why.find("quarantined") != std::string::npos);
-  }
+  const Error error = testing::error_of([&] { park(journal, moved_device()); });
+  CHECK(error.code == ErrorCode::host);
+  CHECK(error.why.find("quarantined") != std::string::npos);
   auto repairs = repair(journal);
   REQUIRE(repairs.size() == 1);
   CHECK(repairs[0].action.starts_with("quarantined: "));
@@ -191,20 +183,10 @@ TEST_CASE_METHOD(BerthSite, "a device that the kernel gave back under another na
 TEST_CASE_METHOD(BerthSite, "a device that has vanished is said to have vanished") {
   BerthSpec spec = moved_device();
   spec.parent = "vf7";
-  try {
-    park(journal, spec);
-    FAIL("parked nothing");
-  } catch (const Error& error) {
-    CHECK(error.what_text.find("vf7") != std::string::npos);
-  }
+  CHECK(testing::error_of([&] { park(journal, spec); }).what_text.find("vf7") != std::string::npos);
   check_nothing_left();
   park(journal, moved_device());
   run("ip link del wire0");
-  try {
-    unpark(journal, "vf-stand-in");
-    FAIL("brought nothing home");
-  } catch (const Error& error) {
-    CHECK(error.what_text.find("vf0") != std::string::npos);
-  }
+  CHECK(testing::error_of([&] { unpark(journal, "vf-stand-in"); }).what_text.find("vf0") != std::string::npos);
   CHECK(journal.read("vf-stand-in")->phase == Phase::quarantined);
 }

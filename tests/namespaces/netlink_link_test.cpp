@@ -10,6 +10,7 @@
 
 #include "launcher/system/link_flags.hpp"
 #include "launcher/system/namespaces.hpp"
+#include "tests/error_of.hpp"
 #include "tests/namespaces/private_namespaces.hpp"
 
 using namespace berth;
@@ -79,15 +80,11 @@ TEST_CASE_METHOD(VethPair, "a device is renamed and moved in one message, there 
   CHECK(socket.find("nl1")->mac == before.mac);
 
   run("ip link add rdma9 type veth peer name rdma8");
-  try {
-    socket.change(*socket.find("nl1"), {.name = "rdma9"});
-    FAIL("renamed over another device");
-  } catch (const Error& error) {
-    CHECK(error.code == ErrorCode::host);
-    CHECK(error.what_text.find("nl1") != std::string::npos);
-    CHECK(error.why.find("EEXIST") != std::string::npos);
-    CHECK_FALSE(error.fix.empty());
-  }
+  const Error error = testing::error_of([&] { socket.change(*socket.find("nl1"), {.name = "rdma9"}); });
+  CHECK(error.code == ErrorCode::host);
+  CHECK(error.what_text.find("nl1") != std::string::npos);
+  CHECK(error.why.find("EEXIST") != std::string::npos);
+  CHECK_FALSE(error.fix.empty());
   run("ip link del rdma9");
 }
 

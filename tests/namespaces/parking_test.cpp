@@ -18,6 +18,7 @@
 #include "launcher/system/namespaces.hpp"
 #include "launcher/system/netlink_link.hpp"
 #include "launcher/system/process.hpp"
+#include "tests/error_of.hpp"
 #include "tests/namespaces/berth_site.hpp"
 
 using namespace berth;
@@ -111,12 +112,8 @@ TEST_CASE_METHOD(BerthSite, "one device that cannot be parked: none is held, non
   used_once.park = Park::never;
   BerthSpec impossible = macvlan(2);
   impossible.parent = "fabric7";
-  try {
-    park(journal, claim(journal, {used_once, macvlan(1), impossible}));
-    FAIL("parked on nothing");
-  } catch (const Error& error) {
-    CHECK(error.what_text.find("fabric7") != std::string::npos);
-  }
+  const Error error = testing::error_of([&] { park(journal, claim(journal, {used_once, macvlan(1), impossible})); });
+  CHECK(error.what_text.find("fabric7") != std::string::npos);
   CHECK_FALSE(journal.read(used_once.id));
   CHECK(journal.read(macvlan(1).id)->phase == Phase::parked);
   CHECK_FALSE(journal.read(impossible.id));
@@ -135,13 +132,9 @@ TEST_CASE_METHOD(BerthSite, "a claimed device is somebody's, also before it has 
     CHECK_FALSE(held[1].parked);
     CHECK(held[1].job == 4711);
     CHECK(held[1].holder == to_string(user));
-    try {
-      claim(journal, {macvlan(2), macvlan(1)});
-      FAIL("two claims of one device");
-    } catch (const Error& error) {
-      CHECK(error.code == ErrorCode::busy);
-      CHECK(error.why.find("job 4711.0 (alice)") != std::string::npos);
-    }
+    const Error error = testing::error_of([&] { claim(journal, {macvlan(2), macvlan(1)}); });
+    CHECK(error.code == ErrorCode::busy);
+    CHECK(error.why.find("job 4711.0 (alice)") != std::string::npos);
     CHECK(journal.try_lock_device(macvlan(2).id));
     CHECK(repair(journal).empty());
   }

@@ -17,6 +17,7 @@
 #include "tests/namespaces/private_namespaces.hpp"
 
 using namespace berth;
+using berth::testing::holds;
 using berth::testing::ImageSite;
 using berth::testing::output_of;
 using berth::testing::refusal;
@@ -24,12 +25,6 @@ using berth::testing::run;
 using berth::testing::slurp;
 
 namespace {
-
-bool holds(const std::string& text, std::string_view part) {
-  INFO(text);
-  CHECK(text.find(part) != std::string::npos);
-  return true;
-}
 
 std::string mode_of(const char* path) {
   struct stat status {};
