@@ -13,6 +13,7 @@
 #include "launcher/broker/start_broker.hpp"
 #include "launcher/broker/step_socket.hpp"
 #include "launcher/core/environment.hpp"
+#include "launcher/core/launch_context.hpp"
 #include "launcher/system/affinity.hpp"
 
 namespace berth {
@@ -106,11 +107,7 @@ void SlurmStep::enter_unprivileged(spank_t spank) {
   if (failure_) fail_task(*failure_, kExitRefused);
   int exit_code = kExitRefused;
   try {
-    const auto variable = [environment = read_job_environment(spank)](const char* name) {
-      const auto found = environment.find(name);
-      return found != environment.end() ? found->second : std::string();
-    };
-    enter_as_user(*entry_, job_.uid, job_.gid, variable("PMIX_SERVER_URI2"));
+    enter_as_user(*entry_, job_.uid, job_.gid, find_pmix_server(read_job_environment(spank)));
     set_environment(spank, entry_->grant);
     confirm_entry(*entry_);  // a command that is missing is missing for all ranks, and each says so by its exit code
     const auto arguments = read_arguments(spank);

@@ -95,10 +95,26 @@ LaunchContext parse_launcher(const Environment& environment) {
     context.run = value_of(environment, "PMIX_NAMESPACE");
     return context;
   }
+  if (environment.contains("PRTE_LAUNCHED")) {  // and, in a job, srun's variables, of its daemon
+    LaunchContext context;                      // it does not say which rank of its node this is: each is planned alone
+    context.rank = required_number(environment, "PMIX_RANK", "prterun");
+    return context;
+  }
   return parse_srun(environment).value_or(LaunchContext{});
 }
 
 }  // namespace
+
+std::string find_pmix_server(const Environment& environment) {
+  // One name per version of PMIx that the server speaks, as PMIX_SERVER_URI41, all with the same port. Names of older
+  // ones may come from a server further out, as where srun starts mpirun: clients take the newest, which sorts last.
+  constexpr std::string_view kPrefix = "PMIX_SERVER_URI";
+  std::string uri;
+  for (auto variable = environment.lower_bound(std::string(kPrefix));
+       variable != environment.end() && variable->first.starts_with(kPrefix); ++variable)
+    uri = variable->second;
+  return uri;
+}
 
 LaunchContext parse_launch_context(const Environment& environment) {
   LaunchContext context = parse_launcher(environment);
@@ -107,10 +123,7 @@ LaunchContext parse_launch_context(const Environment& environment) {
                 fmt::format("it says local rank {} of {}", context.local_rank, context.local_size),
                 fmt::format("start it directly by {}; Berth plans for up to {} ranks on a node", context.launcher,
                             kMostLocalRanks));
-  // Servers offer the same port under one name per version of PMIx that they speak to.
-  for (const char* name :
-       {"PMIX_SERVER_URI41", "PMIX_SERVER_URI4", "PMIX_SERVER_URI3", "PMIX_SERVER_URI21", "PMIX_SERVER_URI2"})
-    if (context.pmix_uri.empty()) context.pmix_uri = value_of(environment, name);
+  context.pmix_uri = find_pmix_server(environment);
   if (context.launcher == "mpiexec") context.pmi_fd = value_of(environment, "PMI_FD");
   return context;
 }

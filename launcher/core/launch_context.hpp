@@ -21,10 +21,13 @@ struct LaunchContext {
 /// Most ranks of one node that Berth plans for.
 constexpr unsigned kMostLocalRanks = 4096;
 
-/// Knows Open MPI's mpirun (4 and 5) and PRRTE, MPICH's and Intel's Hydra, PALS, and Slurm's srun, in this order:
-/// mpirun inside a job inherits Slurm's variables. Sources: Open MPI's mpirun(1) (environment variables), MPICH's
-/// "Using the Hydra Process Manager", srun(1). Throws Error{usage} if the variables of a launcher contradict each
-/// other.
+/// Knows Open MPI's mpirun (4 and 5), MPICH's and Intel's Hydra, PALS, PRRTE's prterun, and Slurm's srun, in this
+/// order: mpirun inside a job inherits Slurm's variables. Sources: Open MPI's mpirun(1) (environment variables),
+/// MPICH's "Using the Hydra Process Manager", srun(1). Throws Error{usage} if the variables of a launcher contradict
+/// each other.
 LaunchContext parse_launch_context(const std::map<std::string, std::string>& environment);
+
+/// Where the PMIx server of this process listens; empty: it has none.
+std::string find_pmix_server(const std::map<std::string, std::string>& environment);
 
 }  // namespace berth

@@ -36,6 +36,20 @@ TEST_CASE("a rank knows its launcher and its place") {
     CHECK(context.run.empty());
     CHECK(context.pmi_fd == "9");
   }
+  SECTION("PRRTE's prterun, in a job") {
+    const auto context = parse_launch_context({{"PRTE_LAUNCHED", "1"},
+                                               {"PMIX_RANK", "3"},
+                                               {"PMIX_NAMESPACE", "prterun-n1-284@1"},
+                                               {"PMIX_SERVER_URI41", "prterun-n1-284@0.0;tcp4://127.0.0.1:4711"},
+                                               {"SLURM_STEP_ID", "0"},
+                                               {"SLURM_LOCALID", "0"},
+                                               {"SLURM_PROCID", "0"},
+                                               {"SLURM_STEP_TASKS_PER_NODE", "1"}});
+    CHECK(context.launcher.empty());  // a run of its own
+    CHECK(context.rank == 3);
+    CHECK(context.local_size == 1);
+    CHECK(context.pmix_uri == "prterun-n1-284@0.0;tcp4://127.0.0.1:4711");
+  }
   SECTION("srun, on the third node") {
     const auto context = parse_launch_context({{"SLURM_JOB_ID", "7"},
                                                {"SLURM_STEP_ID", "1"},
@@ -53,6 +67,15 @@ TEST_CASE("a rank knows its launcher and its place") {
           LaunchContext{});
   }
   SECTION("nobody") { CHECK(parse_launch_context({{"PATH", "/bin"}}) == LaunchContext{}); }
+}
+
+TEST_CASE("the PMIx server is found by whatever version of PMIx it speaks") {
+  using berth::find_pmix_server;
+  CHECK(find_pmix_server({{"PMIX_RANK", "0"}, {"PMIX_SERVER_TMPDIR", "/tmp"}}).empty());
+  CHECK(find_pmix_server({{"PMIX_SERVER_URI2", "two"}}) == "two");                                 // 2 and later
+  CHECK(find_pmix_server({{"PMIX_SERVER_URI20", "new"}, {"PMIX_SERVER_URI61", "new"}}) == "new");  // 6
+  CHECK(find_pmix_server({{"PMIX_SERVER_URI2", "outer"}, {"PMIX_SERVER_URI41", "inner"}, {"PMIX_VERSION", "5.0.7"}}) ==
+        "inner");
 }
 
 TEST_CASE("variables that make no sense are refused") {
