@@ -17,7 +17,7 @@ source "$run_tests/../assertions.sh"
 
 # What a run might leave behind: all but warm berths.
 traces() {
-  awk '{print "mount", $5, $9}' /proc/self/mountinfo | grep -v /run/berth/netns/ | sort
+  awk '{print "mount", $5, $9}' "/proc/${machine:-self}/mountinfo" | grep -v /run/berth/netns/ | sort
   ip -o link | awk -F': ' '{sub(/@.*/, "", $2); print "link", $2}' | sort
   grep -l -- "$work" /sys/block/loop*/loop/backing_file 2>/dev/null || true
   compgen -G '/run/berth/steps/*' || true
