@@ -2,14 +2,17 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <grp.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <memory>
 
 #include "launcher/core/error.hpp"
 #include "launcher/system/affinity.hpp"
@@ -42,11 +45,29 @@ void reset_signals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-[[noreturn]] void exec_broker(int broker, const BrokerProgram& program, int control, int listener) {
+constexpr std::size_t kStackSize = std::size_t{64} << 10;
+
+struct Start {
+  const BrokerProgram& program;
+  int broker;
+  int control;
+  int listener;
+  std::byte* stack_of_broker;
+};
+
+/// A child that borrows this process's memory until it executes a program or ends, as posix_spawn() has it: copying the
+/// page tables of slurmstepd, or of a rank, would take longer than all else here. Returns what clone() does.
+pid_t start_borrower(int (*function)(void*), std::byte* stack, Start& start) {
+  return clone(function, stack + kStackSize, CLONE_VM | CLONE_VFORK | SIGCHLD, &start);
+}
+
+/// Must leave no trace in memory, which is the starter's.
+int exec_broker(void* argument) {
+  const Start& start = *static_cast<const Start*>(argument);
   // Up and out of the way first: either may be 3 or 4 already.
-  const int high_control = fcntl(control, F_DUPFD_CLOEXEC, 10);
-  const int high_listener = fcntl(listener, F_DUPFD_CLOEXEC, 10);
-  const int high_broker = fcntl(broker, F_DUPFD_CLOEXEC, 10);
+  const int high_control = fcntl(start.control, F_DUPFD_CLOEXEC, 10);
+  const int high_listener = fcntl(start.listener, F_DUPFD_CLOEXEC, 10);
+  const int high_broker = fcntl(start.broker, F_DUPFD_CLOEXEC, 10);
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   for (int fd = 0; fd < 3; ++fd) dup2(null, fd);
   dup2(high_control, 3);
@@ -54,20 +75,29 @@ void reset_signals() {
   dup2(high_broker, 5);
   fcntl(5, F_SETFD, FD_CLOEXEC);
   close_range(6, ~0U, 0);
-  // The real user id is that of who started a setuid program, who could then end the broker.
-  if (setgroups(0, nullptr) != 0 || setresgid(0, 0, 0) != 0 || setresuid(0, 0, 0) != 0) _exit(kExitRefused);
+  // The real user id is that of who started a setuid program, who could then end the broker. Not by the C library's
+  // functions, which would have the starter's threads change theirs.
+  if (syscall(SYS_setgroups, 0, nullptr) != 0 || syscall(SYS_setresgid, 0, 0, 0) != 0 ||
+      syscall(SYS_setresuid, 0, 0, 0) != 0)
+    return kExitRefused;
   setsid();
   raise_limits();
   reset_signals();
   apply_widest_affinity();
   setpriority(PRIO_PROCESS, 0, 0);
   umask(022);
-  if (chdir("/") != 0) _exit(kExitRefused);
-  const char* const arguments[] = {"berth-broker", program.policy_path.c_str(), program.state_directory.c_str(),
-                                   nullptr};
+  if (chdir("/") != 0) return kExitRefused;
+  const char* const arguments[] = {"berth-broker", start.program.policy_path.c_str(),
+                                   start.program.state_directory.c_str(), nullptr};
   const char* const environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", nullptr};
   execveat(5, "", const_cast<char* const*>(arguments), const_cast<char* const*>(environment), AT_EMPTY_PATH);
-  _exit(kExitRefused);
+  return kExitRefused;
+}
+
+/// Between the two: slurmstepd waits for its children and must not meet the broker among them.
+int start_grandchild(void* argument) {
+  Start& start = *static_cast<Start*>(argument);
+  return start_borrower(exec_broker, start.stack_of_broker, start) < 0 ? kExitRefused : 0;
 }
 
 }  // namespace
@@ -78,13 +108,16 @@ UniqueFd start_broker(const BrokerProgram& program, const UniqueFd& listener) {
     throw system_error(errno, "cannot start the broker", fmt::format("open {}", program.path),
                        "install Berth on this node, or correct broker= in plugstack.conf");
   auto [mine, its] = make_socket_pair();
-  const pid_t child = fork();
-  if (child < 0) throw system_error(errno, "cannot start the broker", "fork");
-  if (child == 0) {
-    // In a grandchild: slurmstepd waits for its children and must not meet the broker among them.
-    if (fork() == 0) exec_broker(broker.get(), program, its.get(), listener.get());
-    _exit(0);
-  }
+  const auto stacks = std::make_unique_for_overwrite<std::byte[]>(2 * kStackSize);
+  Start start{program, broker.get(), its.get(), listener.get(), stacks.get()};
+  // A handler that runs in a borrower would run for this process.
+  sigset_t all, former;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &former);
+  const pid_t child = start_borrower(start_grandchild, stacks.get() + kStackSize, start);
+  const int error_number = errno;
+  pthread_sigmask(SIG_SETMASK, &former, nullptr);
+  if (child < 0) throw system_error(error_number, "cannot start the broker", "clone");
   while (waitpid(child, nullptr, 0) < 0 && errno == EINTR) continue;
   return std::move(mine);
 }
