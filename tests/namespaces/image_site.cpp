@@ -72,7 +72,7 @@ ImageSite::ImageSite() {
   // As systemd leaves it, so that whatever would spread to the host does spread, and is seen.
   REQUIRE(mount(nullptr, "/", nullptr, MS_REC | MS_SHARED, nullptr) == 0);
   REQUIRE(mount("tmpfs", "/mnt", "tmpfs", 0, "mode=0755") == 0);
-  run("mkdir -p /mnt/images /mnt/scratch /mnt/scratch2 /mnt/home/alice/work /mnt/site/data && "
+  run("mkdir -p /mnt/images /mnt/scratch /mnt/scratch2 /mnt/home/alice/job /mnt/site/data && "
       "chown -R 4242:4243 /mnt/scratch /mnt/scratch2 /mnt/home/alice && echo notes > /mnt/home/alice/notes && "
       "echo shared > /mnt/site/data/file");
   machine_ = read_machine();
@@ -114,7 +114,7 @@ RootfsRequest ImageSite::request(const OpenImage& image) const {
           .user = user,
           .user_name = "alice",
           .home = "/mnt/home/alice",
-          .working_directory = "/mnt/home/alice/work",
+          .working_directory = "/mnt/home/alice/job",
           .mounts = {},
           .runtime_directories = {},
           .session_directories = {},

@@ -44,13 +44,13 @@ std::string try_write(const char* path) {
 
 TEST_CASE("a rank finds its root, home, devices, users and the host's shared places") {
   const ImageSite site;
-  run("echo marker > /mnt/home/alice/work/in.dat");
+  run("echo marker > /mnt/home/alice/job/in.dat");
   for (const std::string& image : {ImageSite::make_tree("tree"), ImageSite::make_squashfs("/mnt/images/a.sqsh"),
                                    ImageSite::make_sif("/mnt/images/a.sif")}) {
     CAPTURE(image);
     const UniqueFd rootfs = site.build(image);
     CHECK(site.as_rank(rootfs, [] { return output_of("/bin/probe"); }) == "4242 4242");
-    CHECK(site.as_rank(rootfs, [] { return slurp("/mnt/home/alice/work/in.dat"); }) == "marker\n");
+    CHECK(site.as_rank(rootfs, [] { return slurp("/mnt/home/alice/job/in.dat"); }) == "marker\n");
     CHECK(site.as_rank(rootfs, [] { return try_write("/mnt/home/alice/new"); }) == "written");
     CHECK(site.as_rank(rootfs, [] { return try_write("/bin/new"); }).starts_with("errno E"));
     holds(site.as_rank(rootfs, [] { return slurp("/etc/passwd"); }),
@@ -278,7 +278,7 @@ TEST_CASE("home and working directory that cannot be used are left out, runtime 
   CHECK(site.as_rank(rootfs, [] { return slurp("/mnt/spool/pmix/file"); }) == "uri\n");
   request.user = {4300, 4300, {}};
   request.home = "/mnt/home/alice";
-  request.working_directory = "/mnt/home/alice/work";
+  request.working_directory = "/mnt/home/alice/job";
   rootfs = build_rootfs(request);
   CHECK(site.as_rank(rootfs, [] { return mode_of("/mnt/home/alice"); }) == "errno ENOENT");
 }
