@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <climits>
 #include <deque>
+#include <filesystem>
 
 #include "launcher/system/mounts.hpp"
 
@@ -157,6 +158,20 @@ void copy_owner_and_mode(const struct stat& from, int directory, const std::stri
                        errno == EINVAL || errno == EPERM;
   if (!changed || fchmodat(directory, path.c_str(), from.st_mode & 07777, 0) != 0)
     throw system_error(errno, fmt::format("cannot prepare '{}'", path), "chmod");
+}
+
+std::vector<std::string> find_untouched_directories(int skeleton, int image_root) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(fmt::format("/proc/self/fd/{}", image_root), error), end;
+       !error && entry != end; entry.increment(error)) {
+    std::error_code unreadable;
+    const bool holds_something = entry->symlink_status(unreadable).type() == std::filesystem::file_type::directory &&
+                                 !std::filesystem::is_empty(entry->path(), unreadable) && !unreadable;
+    const std::string name = entry->path().filename();
+    if (holds_something && faccessat(skeleton, name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0) names.push_back(name);
+  }
+  return names;
 }
 
 UniqueFd overlay_skeleton(int skeleton, int image_root) {

@@ -161,6 +161,13 @@ class RootfsBuilder {
     copy_owner_and_mode(read_status(image_root.get(), "/"), staging_.get(), "skeleton");
     overlay_ = overlay_skeleton(skeleton.get(), image_);
     stack(overlay_.get());
+    // Looking up a file takes longer in an overlay than in the file system below it, which programs that open many
+    // notice.
+    for (const std::string& name : find_untouched_directories(skeleton.get(), image_)) {
+      if (is_reserved_target('/' + name)) continue;
+      const UniqueFd directory(open_in_root_without_links(image_, name, O_PATH | O_DIRECTORY));
+      if (directory) attach_at(clone_mount(directory.get(), request_.host_trees).get(), '/' + name);
+    }
   }
 
   // On top of "/" and of what is there already; a mount covered so can still be reached by its descriptor.

@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -33,6 +35,14 @@ std::string mode_of(const char* path) {
                      : S_ISCHR(status.st_mode) ? "c"
                                                : "-") +
          std::to_string(status.st_mode & 07777);
+}
+
+std::string file_system_of(const char* path) {
+  struct statfs status {};
+  if (statfs(path, &status) != 0) return std::string("errno ") + strerrorname_np(errno);
+  return status.f_type == SQUASHFS_MAGIC          ? "squashfs"
+         : status.f_type == OVERLAYFS_SUPER_MAGIC ? "overlayfs"
+                                                  : "another";
 }
 
 std::string try_write(const char* path) {
@@ -126,6 +136,23 @@ TEST_CASE("mount points that the image lacks are provided, the image's links sta
   CHECK(site.as_rank(rootfs, [] { return mode_of("/tmp"); }) == "d1023");
   CHECK(slurp("/etc/passwd") == before);
   CHECK_FALSE(std::filesystem::exists("/etc/alice"));
+  rootfs.reset();
+  CHECK(site.machine_is_unchanged());
+}
+
+TEST_CASE("only directories that lack a mount point are looked up through an overlay") {
+  ImageSite site;
+  site.mounts.always = {{"/mnt/site/data", "/opt/site/data", true}};
+  const std::string image =
+      ImageSite::make_squashfs("/mnt/images/a.sqsh", "mkdir -p opt/other usr/lib usr/empty; echo in > usr/lib/file");
+  UniqueFd rootfs = site.build(image);
+  CHECK(site.as_rank(rootfs, [] { return slurp("/usr/lib/file"); }) == "in\n");
+  CHECK(site.as_rank(rootfs, [] { return mode_of("/opt/other"); }) == "d493");
+  CHECK(site.as_rank(rootfs, [] { return slurp("/opt/site/data/file"); }) == "shared\n");
+  CHECK(site.as_rank(rootfs, [] { return file_system_of("/usr/lib"); }) == "squashfs");
+  CHECK(site.as_rank(rootfs, [] { return file_system_of("/bin"); }) == "squashfs");
+  CHECK(site.as_rank(rootfs, [] { return file_system_of("/opt"); }) == "overlayfs");
+  CHECK(site.as_rank(rootfs, [] { return try_write("/usr/lib/file"); }).starts_with("errno E"));
   rootfs.reset();
   CHECK(site.machine_is_unchanged());
 }

@@ -69,6 +69,30 @@ rig_give_pfs_addresses() {
 
 rig_vfs_have_carriers() { [[ $(cat /sys/class/net/pf?v?/carrier | sort -u) == 1 ]]; }
 
+# rig_pf_down PF, rig_pf_up PF: igbvf resets a VF in its own time when it finds the link gone. Whatever takes the VF down at that
+# moment hangs with the whole kernel (both wait in napi_disable()), so these return when all VFs that are up have noticed.
+rig_pf_down() {
+  ip link set dev "$1" down
+  rig_wait "the VFs of $1 to lose their carriers" rig_no_vf_is "$1" LOWER_UP
+}
+rig_pf_up() {
+  ip link set dev "$1" up
+  rig_wait "the carrier of $1" grep -qx 1 "/sys/class/net/$1/carrier"
+  rig_wait "the carriers of the VFs of $1" rig_no_vf_is "$1" NO-CARRIER
+}
+
+# rig_no_vf_is PF FLAG: none of those that are up, on the host or in a berth.
+rig_no_vf_is() {
+  local device vf
+  ! {
+    ip -o link show up | grep " $1v"
+    for device in "/sys/class/net/$1/device"/virtfn*; do
+      vf=$(basename "$(readlink "$device")")
+      [[ ! -e /run/berth/netns/$vf ]] || nsenter --net="/run/berth/netns/$vf" ip -o link show up dev rdma0
+    done
+  } | grep -q "[<,]$2[,>]"
+}
+
 # rig_wait WHAT COMMAND...: polls for up to 30 s.
 rig_wait() {
   local what=$1 end=$((SECONDS + 30))
