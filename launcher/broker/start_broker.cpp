@@ -38,6 +38,20 @@ void raise_limits() {
   }
 }
 
+/// The broker's files are small, but need some room; else it would be killed without a word. Not every root may raise
+/// limits.
+void check_file_size_limit() {
+  constexpr rlim_t kRoom = 4096;  // bytes
+  rlimit limit{};
+  if (getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_max >= kRoom) return;
+  const rlimit raised{limit.rlim_cur, RLIM_INFINITY};
+  const bool can_be_raised = setrlimit(RLIMIT_FSIZE, &raised) == 0 && setrlimit(RLIMIT_FSIZE, &limit) == 0;
+  if (!can_be_raised)
+    throw Error(ErrorCode::host, "cannot start the broker",
+                fmt::format("files may have {} bytes at most, and that limit cannot be raised", limit.rlim_max),
+                "raise it before: ulimit -f unlimited");
+}
+
 void reset_signals() {
   for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
   sigset_t none;
@@ -107,6 +121,7 @@ UniqueFd start_broker(const BrokerProgram& program, const UniqueFd& listener) {
   if (!broker)
     throw system_error(errno, "cannot start the broker", fmt::format("open {}", program.path),
                        "install Berth on this node, or correct broker= in plugstack.conf");
+  check_file_size_limit();
   auto [mine, its] = make_socket_pair();
   const auto stacks = std::make_unique_for_overwrite<std::byte[]>(2 * kStackSize);
   Start start{program, broker.get(), its.get(), listener.get(), stacks.get()};

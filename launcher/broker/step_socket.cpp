@@ -83,12 +83,22 @@ UniqueFd connect_or_start_broker(const std::string& directory, const std::functi
     }
     while (flock(locked.get(), LOCK_EX) != 0)
       if (errno != EINTR) throw system_error(errno, "cannot start the broker", "flock");
-    if (UniqueFd fd = try_connect(directory)) return fd;
+    try {
+      if (UniqueFd fd = try_connect(directory)) return fd;
+    } catch (const Error&) {
+      rmdir(directory.c_str());  // which the kernel refuses while a socket is in it
+      throw;
+    }
     struct stat held {
     }, there{};
     if (fstat(locked.get(), &held) != 0 || stat(directory.c_str(), &there) != 0 || held.st_ino != there.st_ino)
       continue;  // removed before it was locked
-    start(listen_for_ranks(directory));
+    try {
+      start(listen_for_ranks(directory));
+    } catch (const Error&) {
+      remove_step_directory(directory);
+      throw;
+    }
     if (UniqueFd fd = try_connect(directory)) return fd;
     throw Error(ErrorCode::internal, "cannot reach the broker of this step", "it ended at once",
                 "see the system log of the node (berth-broker)");

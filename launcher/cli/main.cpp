@@ -1,5 +1,5 @@
 // berth with all its verbs: shows what a node has, plans, looks after parked devices, runs. What users call is
-// run_main.cpp.
+// launcher/enter/main.cpp.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,7 +8,6 @@
 
 #include "launcher/cli/verbs.hpp"
 #include "launcher/core/error_json.hpp"
-#include "launcher/enter/unprivileged.hpp"
 
 namespace {
 
@@ -48,10 +47,7 @@ berth::Error usage_error(const CLI::App& app, const CLI::ParseError& error) {
   return {berth::ErrorCode::usage, "cannot understand the command line", error.what(), fix};
 }
 
-void add_run_verb(CLI::App& app, berth::GlobalOptions& options) {
-  berth::add_run_verb(app, options,
-                      [](const berth::RunArguments& run) { return berth::run_rank(run, berth::run_unprivileged); });
-}
+void add_run_verb(CLI::App& app, berth::GlobalOptions& options) { berth::add_run_verb(app, options, berth::run_rank); }
 
 void add_verbs(CLI::App& app, berth::GlobalOptions& options) {
   for (const auto add :

@@ -1,11 +1,16 @@
 #include "launcher/enter/rank_process.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <charconv>
+#include <cstring>
+#include <string_view>
 
 #include "launcher/core/error.hpp"
 #include "launcher/enter/enter.hpp"
@@ -25,12 +30,59 @@ std::uint64_t digest(const std::vector<std::string>& texts) {
   return hash;
 }
 
-}  // namespace
-
+/// The number of a descriptor that is no standard stream; -1: `text` is none.
 int parse_descriptor(const std::string& text) {
   int fd = -1;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), fd);
   return error == std::errc() && end == text.data() + text.size() && fd >= kFirstNumber ? fd : -1;
+}
+
+/// Whether it is what the C library opens where a setuid program lacks a standard stream: a device of which nothing can
+/// be read, or to which nothing can be written.
+bool is_stand_in(int stream) {
+  struct stat status {};
+  const int wrong = stream == STDIN_FILENO ? O_WRONLY : O_RDONLY;
+  const int mode = fcntl(stream, F_GETFL);
+  return mode >= 0 && (mode & O_ACCMODE) == wrong && fstat(stream, &status) == 0 && S_ISCHR(status.st_mode) &&
+         (status.st_rdev == makedev(1, 3) || status.st_rdev == makedev(1, 7));  // null, full
+}
+
+}  // namespace
+
+// The kernel lays out the strings of argv, those of the environment and the name of the program in this order and
+// without gaps (fs/exec.c, do_execveat_common(); getauxval(3), AT_EXECFN). The C library moves pointers, not strings.
+std::vector<std::string> read_initial_environment(int argc, char** argv) {
+  if (argc < 1)
+    throw Error(ErrorCode::usage, "cannot run this program", "it was started without even a name",
+                "use `berth run IMAGE COMMAND`");
+  std::vector<std::string> variables;
+  const auto* const end = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
+  for (const char* at = argv[argc - 1] + std::strlen(argv[argc - 1]) + 1; at < end; at += std::strlen(at) + 1) {
+    const std::string_view variable(at);
+    // One value it does cut, at its colons (glibc before 2.39); what is behind them is no name of a variable.
+    const bool is_cut = !variables.empty() && variables.back().starts_with("GLIBC_TUNABLES=") &&
+                        variable.substr(0, variable.find('=')).find('.') != std::string_view::npos;
+    if (is_cut)
+      variables.back().append(":").append(variable);
+    else
+      variables.emplace_back(variable);
+  }
+  return variables;
+}
+
+void open_missing_streams() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (is_stand_in(fd)) close(fd);
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+      throw system_error(errno, "cannot open /dev/null", "open");
+  }
+}
+
+std::vector<char*> pointers_to(const std::vector<std::string>& texts) {
+  std::vector<char*> list;
+  for (const std::string& text : texts) list.push_back(const_cast<char*>(text.c_str()));
+  list.push_back(nullptr);
+  return list;
 }
 
 void close_inherited(const std::string& pmi_fd) {
@@ -73,11 +125,12 @@ std::vector<std::string> find_session_directories(const std::map<std::string, st
   return directories;
 }
 
-std::uint64_t digest_run(const Credentials& user, const LaunchContext& context, const RunRecord& record) {
+std::uint64_t digest_run(const Credentials& user, const RunCall& call) {
+  const LaunchContext& context = call.context;
   std::vector<std::string> texts = {context.launcher, context.run, context.pmix_uri, std::to_string(context.local_size),
                                     std::to_string(user.gid)};
   for (const std::uint32_t group : user.groups) texts.push_back(std::to_string(group));
-  for (const auto& [name, value] : record.options) texts.push_back(name + '=' + value);
+  for (const auto& [name, value] : call.options) texts.push_back(name + '=' + value);
   if (context.run.empty()) {  // Hydra has no name for a run, but its ranks have one parent
     const int pid = context.launcher.empty() ? getpid() : getppid();
     texts.push_back(fmt::format("{} {}", pid, read_start_time(pid)));
@@ -99,16 +152,10 @@ void exec_command(const std::vector<std::string>& command, const std::map<std::s
                   int& exit_code) {
   std::vector<std::string> variables;
   for (const auto& [name, value] : environment) variables.push_back(name + '=' + value);
-  const auto pointers = [](const std::vector<std::string>& texts) {
-    std::vector<char*> list;
-    for (const std::string& text : texts) list.push_back(const_cast<char*>(text.c_str()));
-    list.push_back(nullptr);
-    return list;
-  };
   const auto path = environment.find("PATH");
   const std::string program =
       find_command(command.front(), path == environment.end() ? std::string() : path->second, exit_code);
-  execve(program.c_str(), pointers(command).data(), pointers(variables).data());
+  execve(program.c_str(), pointers_to(command).data(), pointers_to(variables).data());
   exit_code = kExitNotExecutable;
   throw system_error(errno, fmt::format("cannot run '{}' in the container", command.front()), "execve",
                      errno == ENOEXEC ? "it is neither a program of this machine's kind nor a script with #!" : "");

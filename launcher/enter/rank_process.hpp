@@ -8,14 +8,25 @@
 #include <vector>
 
 #include "launcher/core/environment.hpp"
-#include "launcher/core/launch_context.hpp"
-#include "launcher/core/run_record.hpp"
+#include "launcher/enter/run_call.hpp"
 #include "launcher/system/privileges.hpp"
 
 namespace berth {
 
-/// The number of a descriptor that is no standard stream; -1: `text` is none.
-int parse_descriptor(const std::string& text);
+/// What the program with all verbs calls berth-enter (argv[0]) when it has put a command line into plain words.
+constexpr const char* kEnterByBerth = "berth-enter";
+
+/// "NAME=VALUE" each: the environment that the program was started with. The C library takes variables away from a
+/// setuid program (LD_LIBRARY_PATH), which the rank is to have. Throws Error{usage} where there is not even a name in
+/// argv.
+std::vector<std::string> read_initial_environment(int argc, char** argv);
+
+/// A closed standard stream would be the next file that is opened, and the rank would write into it. Throws
+/// Error{host}.
+void open_missing_streams();
+
+/// The array that exec functions want, terminated; valid as long as `texts`.
+std::vector<char*> pointers_to(const std::vector<std::string>& texts);
 
 /// Closes what the caller left open but for the launcher's own socket, whose number is `pmi_fd` ("": none). Before
 /// anything of ours is opened. Throws Error{host}.
@@ -32,7 +43,7 @@ std::vector<std::string> find_session_directories(const std::map<std::string, st
 
 /// What tells this rank's run and wishes from all others of the same user. Where two runs collide they only wait for
 /// each other's ranks.
-std::uint64_t digest_run(const Credentials& user, const LaunchContext& context, const RunRecord& record);
+std::uint64_t digest_run(const Credentials& user, const RunCall& call);
 
 /// Turns the caller's variables into the rank's.
 void apply_environment(std::map<std::string, std::string>& environment, const RankEnvironment& changes);

@@ -52,17 +52,17 @@ void give_up_rights(Entry& entry) {
   drop_to_user(read_credentials());
 }
 
-void run(const RunRecord& record, const std::string& obstacle, int& exit_code, bool& heard) {
-  auto environment = parse_environment(record.environment);
-  RunTask task{.request = {},
-               .net_is_given = std::ranges::any_of(record.options, [](const auto& o) { return o.first == "net"; }),
-               .context = parse_launch_context(environment),
-               .user = read_credentials(),
-               .environment = environment,
-               .obstacle = obstacle};
-  for (const auto& [name, value] : record.options) apply_option(task.request, name, value);
+void run(const RunCall& call, const std::string& obstacle, int& exit_code, bool& heard) {
+  auto environment = call.environment;
+  const RunTask task{.request = call.request,
+                     .net_is_given = std::ranges::any_of(call.options, [](const auto& o) { return o.first == "net"; }),
+                     .context = call.context,
+                     .user = read_credentials(),
+                     .environment = environment,
+                     .obstacle = obstacle};
+  open_missing_streams();
   close_inherited(task.context.pmi_fd);
-  Entry entry = enter_run(task, digest_run(task.user, task.context, record), heard);
+  Entry entry = enter_run(task, digest_run(task.user, call), heard);
   if (entry.grant.memlock) raise_memlock(*entry.grant.memlock);
   give_up_rights(entry);
   settle(entry, {});
@@ -70,16 +70,16 @@ void run(const RunRecord& record, const std::string& obstacle, int& exit_code, b
   if (entry.grant.verbose)
     say(fmt::format("berth: {}\nberth: rank {}: phases in ms: {}", entry.grant.summary, task.context.rank,
                     entry.phases));
-  exec_command(record.command, environment, exit_code);
+  exec_command(call.command, environment, exit_code);
 }
 
 }  // namespace
 
-int run_unprivileged(const RunRecord& record, const std::string& obstacle) {
+int run_unprivileged(const RunCall& call, const std::string& obstacle) {
   int exit_code = kExitRefused;
   bool heard = false;  // by the user, from another rank
   try {
-    run(record, obstacle, exit_code, heard);
+    run(call, obstacle, exit_code, heard);
   } catch (const Error& error) {
     if (!heard) say(error.render());
   }

@@ -4,13 +4,13 @@
 
 #include <string>
 
-#include "launcher/core/run_record.hpp"
+#include "launcher/enter/run_call.hpp"
 
 namespace berth {
 
-/// Makes the calling process the rank that `record` asks for; `obstacle` says why berth-enter cannot do it. Returns
+/// Makes the calling process the rank that `call` asks for; `obstacle` says why berth-enter cannot do it. Returns
 /// only if that fails: the exit code, after saying why on standard error (one rank of a node for all). Closes what the
 /// caller has open.
-int run_unprivileged(const RunRecord& record, const std::string& obstacle);
+int run_unprivileged(const RunCall& call, const std::string& obstacle);
 
 }  // namespace berth

@@ -36,8 +36,8 @@ void add_to_skeleton(int skeleton, int image_root, const ImagePath& path);
 /// Throws Error{host}.
 void copy_owner_and_mode(const struct stat& from, int directory, const std::string& path);
 
-/// The names of the directories at the top of the image in which there is something and `skeleton` has nothing: an overlay
-/// shows them as they are. Those that cannot be read are left out.
+/// The names of the directories at the top of the image in which there is something and `skeleton` has nothing: an
+/// overlay shows them as they are. Those that cannot be read are left out.
 std::vector<std::string> find_untouched_directories(int skeleton, int image_root);
 
 /// A read-only union of `skeleton` over `image`, detached. Both must be attached in the caller's mount namespace.

@@ -1,63 +1,20 @@
 """Starts programs in ways that no shell can.
 
     caller.py no-arguments PROGRAM       with an empty argument vector
-    caller.py record KIND PROGRAM        with a record of this kind on descriptor 9
+    caller.py arguments PROGRAM ARGV…    with this argument vector, the name included
+    caller.py environment COMMAND…       with variables of odd forms
     caller.py blocked-signals COMMAND…   with all signals blocked
     caller.py without-openat2 COMMAND…   where the system call openat2 does not exist (and, but for root, with
                                          no_new_privs, which users must set to filter system calls)
 """
 import ctypes
-import fcntl
 import os
+import shutil
 import signal
 import struct
 import sys
-import tempfile
 
 libc = ctypes.CDLL(None, use_errno=True)
-RECORD = 9
-GOOD = b"berth-run 1\0ocontainer=none\0ctrue\0ePATH=/usr/bin\0"
-SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-
-
-def sealed(content, seals=SEALS):
-    fd = os.memfd_create("record", os.MFD_ALLOW_SEALING)
-    os.write(fd, content)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-    return fd
-
-
-def make_fifo():
-    path = os.path.join(tempfile.mkdtemp(dir="."), "fifo")
-    os.mkfifo(path)
-    return os.open(path, os.O_RDWR)
-
-
-def make_file():
-    fd = os.open(".", os.O_TMPFILE | os.O_RDWR)
-    os.write(fd, GOOD)
-    return fd
-
-
-def make_huge():
-    fd = os.memfd_create("record", os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, 1 << 40)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
-    return fd
-
-
-RECORDS = {
-    "good": lambda: sealed(GOOD),
-    "directory": lambda: os.open("/", os.O_RDONLY),
-    "fifo": make_fifo,
-    "file": make_file,
-    "unsealed": lambda: sealed(GOOD, fcntl.F_SEAL_SHRINK),
-    "empty": lambda: sealed(b""),
-    "huge": make_huge,
-    "garbage": lambda: sealed(os.urandom(4096)),
-    "truncated": lambda: sealed(GOOD[:-5]),
-    "unknown-option": lambda: sealed(GOOD + b"opolicy=/tmp/mine\0"),
-}
 
 
 def main():
@@ -66,10 +23,12 @@ def main():
         path = arguments[0].encode()
         vector = (ctypes.c_char_p * 1)(None)
         libc.execve(path, vector, vector)
-    elif kind == "record":
-        os.dup2(RECORDS[arguments[0]](), RECORD)
-        os.set_inheritable(RECORD, True)
-        os.execve(arguments[1], ["berth-enter", str(RECORD)], {})
+    elif kind == "arguments":
+        os.execve(arguments[0], arguments[1:], {})
+    elif kind == "environment":
+        path = shutil.which(arguments[0]).encode()
+        odd = [b"A=1", b"A=2", b"", b"=x", b"no-value", b"b.c=2", b"B" * 100000, b"PATH=/usr/bin", b"\xff=\xff"]
+        libc.execve(path, vector_of(map(str.encode, arguments)), vector_of(odd))
     elif kind == "blocked-signals":
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         os.execvp(arguments[0], arguments)
@@ -77,6 +36,11 @@ def main():
         forbid_openat2()
         os.execvp(arguments[0], arguments)
     sys.exit("nothing was started")
+
+
+def vector_of(texts):
+    texts = list(texts)
+    return (ctypes.c_char_p * (len(texts) + 1))(*texts, None)
 
 
 def forbid_openat2():

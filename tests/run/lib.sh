@@ -7,7 +7,7 @@
 #   as_user USER COMMAND…  runs as alice, bob or carol, in their home directory
 #   check_nothing_left WHAT    one assertion: no process, lease, mount or file is left of the runs so far
 #
-# Needs BERTH_RUN, BERTH_CLI, BERTH_ENTER, BERTH_BROKER and BERTH_LIBEXECDIR (where the build expects itself to be installed).
+# Needs BERTH_CLI, BERTH_ENTER, BERTH_BROKER and BERTH_LIBEXECDIR (where the build expects itself to be installed).
 # Assertions are those of tests/assertions.sh.
 # shellcheck shell=bash
 
@@ -21,7 +21,7 @@ traces() {
   ip -o link | awk -F': ' '{sub(/@.*/, "", $2); print "link", $2}' | sort
   grep -l -- "$work" /sys/block/loop*/loop/backing_file 2>/dev/null || true
   compgen -G '/run/berth/steps/*' || true
-  pgrep -x 'berth-.*' -a | grep -v "^$$ " || true
+  pgrep -x 'berth(-.*)?' -a | grep -v "^$$ " || true
   "$BERTH_CLI" leases --json | python3 -c '
 import json, sys
 for lease in json.load(sys.stdin)["leases"]:
@@ -59,7 +59,7 @@ enter_machine() {
   mount -t overlay overlay -o "lowerdir=/etc,upperdir=$work/etc,workdir=$work/etc-work" /etc
   mount -t tmpfs -o mode=755 tmpfs /usr/local
   mkdir -p "$BERTH_LIBEXECDIR" /usr/local/bin /etc/berth
-  install -m 755 "$BERTH_RUN" /usr/local/bin/berth
+  ln -s "$BERTH_LIBEXECDIR/berth-enter" /usr/local/bin/berth
   install -m 755 "$BERTH_CLI" "$BERTH_LIBEXECDIR/berth"
   install -m 755 "$BERTH_BROKER" "$BERTH_LIBEXECDIR/berth-broker"
   install -m 4755 "$BERTH_ENTER" "$BERTH_LIBEXECDIR/berth-enter"

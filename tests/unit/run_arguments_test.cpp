@@ -52,11 +52,13 @@ TEST_CASE("plain command lines of berth run are understood without CLI11, and al
            {"--mount=/a:/b", "app.sif", "--mount", "/c:/d", "--env=A=1,B=2", "true"},
            {"--share", "app.sif", "--stats", "true"},
            {"--onload", "app.sif", "./server"},
+           {"--onload=latency", "--stats=figures.json", "app.sif", "./server"},
        }) {
     CAPTURE(words);
     const auto plain = parse_plainly(words);
     REQUIRE(plain);
     CHECK(plain == parse_with_cli11(words));
+    CHECK(plain == parse_plainly(make_plain_words(*plain)));
   }
 }
 
@@ -77,7 +79,7 @@ TEST_CASE("whatever else berth run is given is left to CLI11") {
            {"--pool", "--net=host", "app.sif", "true"},
            {"--pool", "--", "app.sif", "true"},
            {"--share=1", "app.sif", "true"},
-           {"--stats=figures.json", "app.sif", "true"},
+           {"--stats=true", "app.sif", "true"},
            {"--container=app.sif", "other.sif", "true"},
            {"--verbose=true", "app.sif", "true"},
            {"--rdma-verbose", "app.sif", "true"},
