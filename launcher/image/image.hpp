@@ -24,10 +24,10 @@ struct OpenImage {
   bool kernel_mountable = false;  ///< trusted by policy: the kernel may parse it
 };
 
-/// Opens and recognises `path` in a child process that has only the user's rights (so that NFS root_squash and
-/// unreadable parents behave as for the user, and so that no header is parsed as root), then checks the real path and
-/// the trust rules of `policy`. Throws Error{image} (missing, not readable, not an image, corrupt: says which) or
-/// Error{policy} (outside the allowed paths).
+/// Opens `path` with the user's rights (so that NFS root_squash and unreadable parents behave as for the user), and
+/// recognises a file in a child process that has no others (so that no header is parsed as root), then checks the real
+/// path and the trust rules of `policy`. Throws Error{image} (missing, not readable, not an image, corrupt: says which)
+/// or Error{policy} (outside the allowed paths).
 OpenImage open_image(const std::string& path, const std::string& working_directory, const Credentials& user,
                      const ImagePolicy& policy);
 

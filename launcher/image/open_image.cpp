@@ -23,7 +23,7 @@ namespace {
 
 constexpr std::chrono::seconds kOpenPatience{60};  // a slow automount is no reason to give up
 
-// What the child found in the file; the parent believes none of it unseen.
+// What a child found in the file; the parent believes none of it unseen.
 struct Finding {
   ImageFormat format = ImageFormat::directory;
   ImageExtent extent;
@@ -78,24 +78,27 @@ Finding recognise(int fd, const std::string& path, std::uint64_t size) {
                     "give a .sif, a .sqsh or .squashfs file, or a directory with a root file system");
 }
 
-// In the child, with the user's rights. Looks at the type before opening in earnest: opening a device can do things.
-ChildAnswer find_image(const std::string& path) {
-  const UniqueFd place(open(path.c_str(), O_PATH | O_CLOEXEC));
+// In the child, with the user's rights: the directory, ready for use, or the place of a file. Looks at the type before
+// opening in earnest: opening a device can do things.
+UniqueFd find_image(const std::string& path) {
+  UniqueFd place(open(path.c_str(), O_PATH | O_CLOEXEC));
   if (!place) throw open_error(errno, path);
-  const struct stat status = read_status(place.get(), path);
-  Finding finding;
-  ChildAnswer answer;
-  if (S_ISDIR(status.st_mode)) {
-    answer.fd.reset(open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-    if (!answer.fd || faccessat(answer.fd.get(), ".", R_OK | X_OK, AT_EACCESS) != 0) throw open_error(errno, path);
-  } else if (S_ISREG(status.st_mode)) {
-    const std::string reopen = fmt::format("/proc/self/fd/{}", place.get());
-    answer.fd.reset(open(reopen.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-    if (!answer.fd) throw open_error(errno, path);
-    finding = recognise(answer.fd.get(), path, static_cast<std::uint64_t>(status.st_size));
-  } else {
+  const mode_t mode = read_status(place.get(), path).st_mode;
+  if (S_ISREG(mode)) return place;
+  if (!S_ISDIR(mode))
     throw image_error(path, "it is neither a file nor a directory", "give a .sif or .sqsh file or a directory");
-  }
+  UniqueFd directory(open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!directory || faccessat(directory.get(), ".", R_OK | X_OK, AT_EACCESS) != 0) throw open_error(errno, path);
+  return directory;
+}
+
+// The same for what is in a file.
+ChildAnswer read_image(int place, const std::string& path) {
+  const std::string reopen = fmt::format("/proc/self/fd/{}", place);
+  ChildAnswer answer{{}, UniqueFd(open(reopen.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC))};
+  if (!answer.fd) throw open_error(errno, path);
+  const struct stat status = read_status(place, path);
+  const Finding finding = recognise(answer.fd.get(), path, static_cast<std::uint64_t>(status.st_size));
   answer.text.assign(reinterpret_cast<const char*>(&finding), sizeof finding);
   return answer;
 }
@@ -172,16 +175,28 @@ OpenImage open_image(const std::string& path, const std::string& working_directo
                 "give an absolute path");
   const std::string absolute = path.front() == '/' ? path : working_directory + '/' + path;
 
-  ChildAnswer answer = ask_child(cannot_use(path), kOpenPatience, [&] {
-    forbid_core_dump();
-    drop_to_user(user);
-    return find_image(absolute);
-  });
-
+  ChildAnswer answer = ask_child(
+      cannot_use(path), kOpenPatience,
+      [&] {
+        const FileAccessAs access(user);
+        const WithoutCapabilities unprivileged;
+        return ChildAnswer{{}, find_image(absolute)};
+      },
+      ChildMemory::shared);
   Finding finding;
-  if (answer.text.size() != sizeof finding || !answer.fd)
-    throw Error(ErrorCode::internal, cannot_use(path), "the child process sent a malformed record");
-  std::memcpy(&finding, answer.text.data(), sizeof finding);
+  if (answer.fd && S_ISREG(read_status(answer.fd.get(), path).st_mode)) {
+    // Headers are the user's: whoever parses them has no other rights, and a memory of its own.
+    answer = ask_child(cannot_use(path), kOpenPatience, [&] {
+      forbid_core_dump();
+      drop_to_user(user);
+      return read_image(answer.fd.get(), absolute);
+    });
+    if (answer.text.size() == sizeof finding)
+      std::memcpy(&finding, answer.text.data(), sizeof finding);
+    else
+      answer.fd.reset();
+  }
+  if (!answer.fd) throw Error(ErrorCode::internal, cannot_use(path), "the child process sent a malformed record");
   const struct stat status = read_status(answer.fd.get(), path);
   const auto file_size = static_cast<std::uint64_t>(status.st_size);
   const bool consistent = finding.format == ImageFormat::directory

@@ -62,8 +62,9 @@ struct GeneratedFile {
   std::string target = {};  // where the image's links lead from there
 };
 
-// Builds the tree in the child. The new root is stacked on the host's "/": a process keeps seeing the host by paths
-// until pivot_root, and needs no directory of the host to mount anything on.
+// Builds the tree in the child, and changes in the parent's memory nothing but itself. The new root is stacked on the
+// host's "/": a process keeps seeing the host by paths until pivot_root, and needs no directory of the host to mount
+// anything on.
 class RootfsBuilder {
  public:
   RootfsBuilder(const RootfsRequest& request, int image_mount) : request_(request), image_(image_mount) {}
@@ -249,9 +250,12 @@ UniqueFd build_rootfs(const RootfsRequest& request) {
   const UniqueFd mounted = request.image_mount ? UniqueFd() : mount_image(*request.image, request.user);
   const int image = (request.image_mount ? *request.image_mount : mounted).get();
   const std::string what = fmt::format("cannot build the root file system from '{}'", request.image->path);
-  ChildAnswer answer = ask_child(what, kBuildPatience, [&] {
-    return ChildAnswer{{}, RootfsBuilder(request, image).build()};
-  });
+  ChildAnswer answer = ask_child(
+      what, kBuildPatience,
+      [&] {
+        return ChildAnswer{{}, RootfsBuilder(request, image).build()};
+      },
+      ChildMemory::shared);
   if (!answer.fd) throw Error(ErrorCode::internal, what, "the child process sent no namespace");
   return std::move(answer.fd);
 }

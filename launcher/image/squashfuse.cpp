@@ -138,18 +138,21 @@ UniqueFd mount_with_squashfuse(const OpenImage& image, const Credentials& user, 
   device.reset();
   messages_write.reset();
 
-  ask_child(cannot_mount(image), kServerPatience, [&] {
-    struct statx status {};
-    if (statx(mount.get(), "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &status) != 0) {
-      const int error_number = errno;
-      const std::string words = read_messages(messages.get());
-      throw Error(
-          ErrorCode::image, cannot_mount(image),
-          fmt::format("squashfuse could not read it: {}", words.empty() ? strerrordesc_np(error_number) : words),
-          "copy or build the image again");
-    }
-    return ChildAnswer{};
-  });
+  ask_child(
+      cannot_mount(image), kServerPatience,
+      [&] {
+        struct statx status {};
+        if (statx(mount.get(), "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &status) != 0) {
+          const int error_number = errno;
+          const std::string words = read_messages(messages.get());
+          throw Error(
+              ErrorCode::image, cannot_mount(image),
+              fmt::format("squashfuse could not read it: {}", words.empty() ? strerrordesc_np(error_number) : words),
+              "copy or build the image again");
+        }
+        return ChildAnswer{};
+      },
+      ChildMemory::shared);
   return mount;
 }
 

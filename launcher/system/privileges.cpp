@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <grp.h>
 #include <linux/capability.h>
 #include <linux/securebits.h>
 #include <sys/fsuid.h>
@@ -35,9 +34,10 @@ std::vector<std::uint32_t> read_groups() {
   return groups;
 }
 
-/// Not where they are what they should be: in a user namespace of one user nobody may call setgroups().
-int set_groups(const std::vector<std::uint32_t>& groups) {
-  return groups == read_groups() ? 0 : setgroups(groups.size(), groups.data());
+/// Not where they are what they should be: in a user namespace of one user nobody may call setgroups(). Not by the C
+/// library's function, which, where a child shares memory, would have its parent's threads change theirs.
+long set_groups(const std::vector<std::uint32_t>& groups) {
+  return groups == read_groups() ? 0 : syscall(SYS_setgroups, groups.size(), groups.data());
 }
 
 // Whether the bounding set has it; nullopt: the kernel does not know it, nor any above.
@@ -46,6 +46,17 @@ std::optional<bool> bounding_has(unsigned long capability) {
   if (has < 0 && errno == EINVAL && capability > CAP_SETPCAP) return std::nullopt;
   if (has < 0) fail(errno, fmt::format("prctl(PR_CAPBSET_READ, {})", capability));
   return has == 1;
+}
+
+/// Returns what the set was.
+std::array<std::uint32_t, 2> exchange_effective_set(const std::array<std::uint32_t, 2>& wanted) {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3]{};
+  if (syscall(SYS_capget, &header, sets) != 0) fail(errno, "capget");
+  const std::array former{sets[0].effective, sets[1].effective};
+  for (std::size_t i = 0; i < wanted.size(); ++i) sets[i].effective = wanted[i];
+  if (syscall(SYS_capset, &header, sets) != 0) fail(errno, "capset");
+  return former;
 }
 
 }  // namespace
@@ -152,5 +163,10 @@ FileAccessAs::~FileAccessAs() {
       set_groups(former_groups_) == 0 && static_cast<std::uint32_t>(setfsuid(static_cast<uid_t>(-1))) == former_uid_;
   if (!restored) std::abort();
 }
+
+WithoutCapabilities::WithoutCapabilities() : former_(exchange_effective_set({})) {}
+
+// In noexcept: what cannot be restored (it is permitted still) ends the process.
+WithoutCapabilities::~WithoutCapabilities() { exchange_effective_set(former_); }
 
 }  // namespace berth

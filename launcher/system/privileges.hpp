@@ -1,6 +1,7 @@
 // Giving up root for good: the steps, their order, and the proof that it worked.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -53,6 +54,21 @@ class FileAccessAs {
   std::vector<std::uint32_t> former_groups_;
   std::uint32_t former_gid_ = 0;
   std::uint32_t former_uid_ = 0;
+};
+
+/// Takes the effective capabilities from the process while alive, within a FileAccessAs (whose end needs them): with
+/// that alone, root would still follow /proc/PID/root of processes that the user may not look into, and where the user
+/// is root, or a user namespace's own, read what file modes deny. The permitted ones stay, so that a process that has
+/// none cannot trace this one. Throws Error{internal}.
+class WithoutCapabilities {
+ public:
+  WithoutCapabilities();
+  WithoutCapabilities(const WithoutCapabilities&) = delete;
+  WithoutCapabilities& operator=(const WithoutCapabilities&) = delete;
+  ~WithoutCapabilities();
+
+ private:
+  std::array<std::uint32_t, 2> former_{};
 };
 
 }  // namespace berth

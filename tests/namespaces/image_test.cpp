@@ -128,6 +128,22 @@ TEST_CASE("files that are no images are named for what they are, and nothing han
   CHECK(site.machine_is_unchanged());
 }
 
+TEST_CASE("nothing of what root may do helps to open an image") {
+  ImageSite site;
+  const std::string tree = ImageSite::make_tree("tree");
+  const auto opening = [&](const std::string& path) { return refusal([&] { site.open(path); }); };
+  // Through a process that the user may not look into, though the tree itself is open to all.
+  const std::string detour = "/proc/" + std::to_string(getpid()) + "/root";
+  CHECK(site.open(tree).path == tree);
+  holds(opening(detour + tree), "EACCES");
+  run("cd /mnt/images && cp -r tree locked && chown 4242:4243 locked && chmod 0 locked && mkdir ../scratch/closed && "
+      "cp -r tree ../scratch/closed && chown -R 4242:4243 ../scratch/closed && chmod 700 ../scratch/closed");
+  holds(opening("/mnt/images/locked"), "EACCES");
+  CHECK(opening("/mnt/scratch/closed/tree").empty());
+  site.user = {0, 0, {0}};
+  holds(opening("/mnt/scratch/closed/tree"), "EACCES");
+}
+
 TEST_CASE("a corrupt squashfs is refused and leaves nothing") {
   const ImageSite site;
   for (const char* directory : {"/mnt/images", "/mnt/scratch"}) {  // the kernel, and squashfuse
