@@ -1,22 +1,23 @@
 #include "launcher/broker/node_topology.hpp"
 
 #include <fcntl.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <fmt/format.h>
 
-#include <cerrno>
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "launcher/broker/protocol.hpp"
+#include "launcher/core/error_json.hpp"
 #include "launcher/core/plan_json.hpp"
-#include "launcher/system/topology.hpp"
+#include "launcher/system/fd.hpp"
+#include "launcher/system/program.hpp"
 
 namespace berth {
 
 using nlohmann::json;
 
 namespace {
+
+constexpr std::chrono::seconds kPatience{60};
 
 std::string read_key() {
   return read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id") + read_file(AT_FDCWD, "/sys/devices/system/cpu/online");
@@ -31,27 +32,16 @@ std::optional<Topology> read_kept(const std::string& path, const std::string& ke
   return std::nullopt;
 }
 
-json discover_in_child() {
-  auto [mine, its] = make_socket_pair();
-  const pid_t pid = fork();
-  if (pid < 0) throw system_error(errno, "cannot read the node's topology", "fork");
-  if (pid == 0) {
-    try {
-      send_message(its.get(), to_json_value(read_topology()));
-      _exit(0);
-    } catch (const Error& error) {
-      send_message(its.get(), to_json_value(error));
-    } catch (...) {
-      _exit(1);
-    }
-    _exit(1);
-  }
-  its.reset();
-  auto answer = receive_message(mine.get());
-  while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) continue;
-  if (!answer) throw Error(ErrorCode::host, "cannot read the node's topology", "hwloc ended without an answer");
-  if (answer->body.contains("error")) throw parse_error(answer->body);
-  return std::move(answer->body);
+json discover() {
+  const std::string program = find_program("berth-topology");
+  const auto text = read_program_output({program}, {}, kPatience);
+  json answer = text ? json::parse(*text, nullptr, false) : json();
+  if (!answer.is_object())
+    throw Error(ErrorCode::host, "cannot read the node's topology",
+                fmt::format("{} failed or did not answer in {} s", program, kPatience.count()),
+                "run it by hand on the node; it is installed with all other parts of Berth");
+  if (answer.contains("error")) throw parse_error(answer);
+  return answer;
 }
 
 }  // namespace
@@ -60,7 +50,7 @@ Topology read_node_topology(const Journal& journal) {
   const std::string path = journal.state_directory() + "/topology.json";
   const std::string key = read_key();
   if (auto kept = read_kept(path, key)) return *kept;
-  json topology = discover_in_child();
+  json topology = discover();
   Topology result = parse_topology(topology);
   if (journal.can_write())
     write_file_atomically(path, json{{"key", key}, {"topology", std::move(topology)}}.dump(), 0644);

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "launcher/core/error.hpp"
@@ -16,12 +15,8 @@ constexpr std::chrono::seconds kPatience{10};
 
 }  // namespace
 
-std::string slurm_job_program() {
-  return std::filesystem::read_symlink("/proc/self/exe").replace_filename("berth-slurm-job");
-}
-
-SlurmJob read_slurm_job(const std::string& program, std::uint32_t job, const std::string& node,
-                        const std::string& slurm_conf) {
+SlurmJob read_slurm_job(std::uint32_t job, const std::string& node, const std::string& slurm_conf) {
+  const std::string program = find_program("berth-slurm-job");
   std::vector<std::string> variables;
   if (!slurm_conf.empty()) variables.push_back("SLURM_CONF=" + slurm_conf);
   const auto text = read_program_output({program, std::to_string(job), node}, variables, kPatience);

@@ -18,14 +18,10 @@ struct SlurmJob {
   unsigned threads_per_core = 0;  ///< that Slurm counts; 0: it does not know the node
 };
 
-/// Runs `program`, which is berth-slurm-job and linked to Slurm's library: what it answers has fields,
-/// where a user's job name could forge those of `scontrol show job`. `node` is Slurm's name of the node, `slurm_conf`
-/// the path of slurm.conf, "" for Slurm's default. Throws Error{host} if it does not answer in ten seconds.
-SlurmJob read_slurm_job(const std::string& program, std::uint32_t job, const std::string& node,
-                        const std::string& slurm_conf);
-
-/// The path of berth-slurm-job, if it lies beside this program.
-std::string slurm_job_program();
+/// Runs berth-slurm-job, which is linked to Slurm's library: what it answers has fields, where a user's job name could
+/// forge those of `scontrol show job`. `node` is Slurm's name of the node, `slurm_conf` the path of slurm.conf, "" for
+/// Slurm's default. Throws Error{host} if it does not answer in ten seconds.
+SlurmJob read_slurm_job(std::uint32_t job, const std::string& node, const std::string& slurm_conf);
 
 /// The answer of berth-slurm-job. Throws Error{host}.
 SlurmJob parse_slurm_job(const std::string& text);

@@ -178,7 +178,7 @@ void Step::prepare() {
                             });
   if (mentions(&AllowRule::accounts) || may_use_gres) {
     SlurmJob job;  // outside of jobs: no account, no generic resources
-    if (record_.job != 0) job = read_slurm_job(slurm_job_program(), record_.job, record_.node, record_.slurm_conf);
+    if (record_.job != 0) job = read_slurm_job(record_.job, record_.node, record_.slurm_conf);
     caller_.account = std::move(job.account);
     gres_ = std::move(job.gres);
   }

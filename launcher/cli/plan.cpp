@@ -1,7 +1,6 @@
 #include "launcher/core/plan.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <memory>
@@ -72,12 +71,10 @@ std::vector<LocalRank> make_ranks(const PlanOptions& options, const CpuSet& own)
 /// What Slurm says of --slurm-job, where the command line does not say it itself.
 void ask_slurm(const PlanOptions& options, PlanInput& input, CpuSet& cpus) {
   if (options.job == 0 || !options.cpu_masks.empty()) return;
-  std::string program = slurm_job_program();
-  if (access(program.c_str(), X_OK) != 0) program = BERTH_LIBEXECDIR "/berth-slurm-job";
   const char* slurm_conf = std::getenv("SLURM_CONF");
   const SlurmJob job = [&] {
     try {
-      return read_slurm_job(program, options.job, input.inventory.host, slurm_conf == nullptr ? "" : slurm_conf);
+      return read_slurm_job(options.job, input.inventory.host, slurm_conf == nullptr ? "" : slurm_conf);
     } catch (Error& error) {
       error.fix = "give the CPUs of its ranks by --cpu-mask (and --gres); then Slurm is not asked";
       throw;

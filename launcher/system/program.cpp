@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <filesystem>
 
 #include "launcher/system/fd.hpp"
 
@@ -24,6 +25,11 @@ std::vector<char*> pointers(const std::vector<std::string>& texts) {
 }
 
 }  // namespace
+
+std::string find_program(const std::string& name) {
+  const std::string beside = std::filesystem::read_symlink("/proc/self/exe").replace_filename(name);
+  return access(beside.c_str(), X_OK) == 0 ? beside : BERTH_LIBEXECDIR "/" + name;
+}
 
 std::optional<std::string> read_program_output(const std::vector<std::string>& arguments,
                                                const std::vector<std::string>& variables,

@@ -1,4 +1,4 @@
-// Asking another program.
+// Finding and asking another program.
 #pragma once
 
 #include <chrono>
@@ -7,6 +7,10 @@
 #include <vector>
 
 namespace berth {
+
+/// The path of one of Berth's own programs: beside this one (proc(5), exe) if it is there, else where Berth is
+/// installed. No variable and no option decides on it.
+std::string find_program(const std::string& name);
 
 /// Runs `arguments` (the first is the program, looked up in the system's directories only) without a shell, with no
 /// other environment than PATH, LC_ALL and `variables` ("NAME=VALUE"), and returns what it wrote to standard output;

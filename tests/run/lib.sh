@@ -61,7 +61,7 @@ enter_machine() {
   mkdir -p "$BERTH_LIBEXECDIR" /usr/local/bin /etc/berth
   ln -s "$BERTH_LIBEXECDIR/berth-enter" /usr/local/bin/berth
   install -m 755 "$BERTH_CLI" "$BERTH_LIBEXECDIR/berth"
-  install -m 755 "$BERTH_BROKER" "$BERTH_LIBEXECDIR/berth-broker"
+  install -m 755 "$BERTH_BROKER" "$(dirname "$BERTH_BROKER")/berth-topology" "$BERTH_LIBEXECDIR/"
   install -m 4755 "$BERTH_ENTER" "$BERTH_LIBEXECDIR/berth-enter"
   local user uid=70001
   for user in alice bob carol; do

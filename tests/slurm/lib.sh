@@ -95,7 +95,8 @@ start_berth_cluster() {
   [[ -e ${BERTH_PLUGIN:-} && -e ${BERTH_BROKER:-} && -e ${BERTH_CLI:-} ]] ||
     skip "needs BERTH_PLUGIN, BERTH_BROKER and BERTH_CLI (ctest sets them)"
   mkdir -p "$work/bin"
-  install -m 755 "$BERTH_PLUGIN" "$(dirname "$BERTH_PLUGIN")/berth-slurm-job" "$BERTH_BROKER" "$BERTH_CLI" "$work/bin/"
+  install -m 755 "$BERTH_PLUGIN" "$(dirname "$BERTH_PLUGIN")/berth-slurm-job" "$BERTH_BROKER" \
+    "$(dirname "$BERTH_BROKER")/berth-topology" "$BERTH_CLI" "$work/bin/"
   policy=$work/policy.toml tiny=$work/tiny.sqsh
   printf '%s\n%s\n[images]\npaths = ["%s"]\n' "$policy_head" "${berths:+berths = $berths}" "$work" >"$policy"
   take_image tiny
