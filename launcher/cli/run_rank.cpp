@@ -10,6 +10,7 @@
 #include "launcher/enter/rank_process.hpp"
 #include "launcher/enter/unprivileged.hpp"
 #include "launcher/system/fd.hpp"
+#include "launcher/system/program.hpp"
 #include "launcher/system/setuid_program.hpp"
 
 namespace berth {

@@ -27,6 +27,7 @@
 #include "launcher/system/policy_file.hpp"
 #include "launcher/system/privileges.hpp"
 #include "launcher/system/process.hpp"
+#include "launcher/system/program.hpp"
 
 namespace berth {
 namespace {

@@ -15,6 +15,7 @@
 #include "launcher/core/error.hpp"
 #include "launcher/enter/enter.hpp"
 #include "launcher/system/process.hpp"
+#include "launcher/system/program.hpp"
 
 namespace berth {
 
@@ -76,13 +77,6 @@ void open_missing_streams() {
     if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
       throw system_error(errno, "cannot open /dev/null", "open");
   }
-}
-
-std::vector<char*> pointers_to(const std::vector<std::string>& texts) {
-  std::vector<char*> list;
-  for (const std::string& text : texts) list.push_back(const_cast<char*>(text.c_str()));
-  list.push_back(nullptr);
-  return list;
 }
 
 void close_inherited(const std::string& pmi_fd) {

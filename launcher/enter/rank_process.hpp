@@ -25,9 +25,6 @@ std::vector<std::string> read_initial_environment(int argc, char** argv);
 /// Error{host}.
 void open_missing_streams();
 
-/// The array that exec functions want, terminated; valid as long as `texts`.
-std::vector<char*> pointers_to(const std::vector<std::string>& texts);
-
 /// Closes what the caller left open but for the launcher's own socket, whose number is `pmi_fd` ("": none). Before
 /// anything of ours is opened. Throws Error{host}.
 void close_inherited(const std::string& pmi_fd);

@@ -31,7 +31,7 @@ constexpr int kFuseFd = 4;
 
 std::string cannot_mount(const OpenImage& image) { return fmt::format("cannot mount image '{}'", image.path); }
 
-const char* find_program(const OpenImage& image) {
+const char* find_server(const OpenImage& image) {
   for (const char* program : kPrograms)
     if (access(program, X_OK) == 0) return program;
   throw Error(
@@ -121,7 +121,7 @@ std::string read_messages(int pipe) {
 }  // namespace
 
 UniqueFd mount_with_squashfuse(const OpenImage& image, const Credentials& user, int cgroup) {
-  const char* program = find_program(image);
+  const char* program = find_server(image);
   UniqueFd device(open("/dev/fuse", O_RDWR | O_CLOEXEC));
   if (!device)
     throw system_error(errno, cannot_mount(image), "open /dev/fuse",

@@ -15,16 +15,12 @@
 
 namespace berth {
 
-namespace {
-
-std::vector<char*> pointers(const std::vector<std::string>& texts) {
+std::vector<char*> pointers_to(const std::vector<std::string>& texts) {
   std::vector<char*> list;
   for (const std::string& text : texts) list.push_back(const_cast<char*>(text.c_str()));
   list.push_back(nullptr);
   return list;
 }
-
-}  // namespace
 
 std::string find_program(const std::string& name) {
   const std::string beside = std::filesystem::read_symlink("/proc/self/exe").replace_filename(name);
@@ -42,8 +38,8 @@ std::optional<std::string> read_program_output(const std::vector<std::string>& a
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   std::vector<std::string> environment{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"};
   environment.insert(environment.end(), variables.begin(), variables.end());
-  const std::vector<char*> argument_list = pointers(arguments);
-  const std::vector<char*> environment_list = pointers(environment);
+  const std::vector<char*> argument_list = pointers_to(arguments);
+  const std::vector<char*> environment_list = pointers_to(environment);
   const pid_t pid = fork();
   if (pid < 0) throw system_error(errno, what, "fork");
   if (pid == 0) {

@@ -12,10 +12,13 @@ namespace berth {
 /// installed. No variable and no option decides on it.
 std::string find_program(const std::string& name);
 
-/// Runs `arguments` (the first is the program, looked up in the system's directories only) without a shell, with no
-/// other environment than PATH, LC_ALL and `variables` ("NAME=VALUE"), and returns what it wrote to standard output;
-/// its standard error is discarded. nullopt if it could not be run, failed, or took longer than `patience`: then it is
-/// killed. Throws Error{host} if not even fork() works.
+/// The array that exec functions want, terminated; valid as long as `texts`.
+std::vector<char*> pointers_to(const std::vector<std::string>& texts);
+
+/// Runs `arguments` (the first is the program: a path, or a name that is looked for in the caller's own PATH) without a
+/// shell, with no other environment than PATH (the system's directories), LC_ALL and `variables` ("NAME=VALUE"), and
+/// returns what it wrote to standard output; its standard error is discarded. nullopt if it could not be run, failed,
+/// or took longer than `patience`: then it is killed. Throws Error{host} if not even fork() works.
 std::optional<std::string> read_program_output(const std::vector<std::string>& arguments,
                                                const std::vector<std::string>& variables,
                                                std::chrono::milliseconds patience);
