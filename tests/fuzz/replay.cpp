@@ -18,6 +18,7 @@
 
 // Each target's LLVMFuzzerTestOneInput(), which CMake renames.
 extern "C" {
+int fuzz_arguments(const std::uint8_t* data, std::size_t size);
 int fuzz_capture(const std::uint8_t* data, std::size_t size);
 int fuzz_container(const std::uint8_t* data, std::size_t size);
 int fuzz_policy(const std::uint8_t* data, std::size_t size);
@@ -32,8 +33,8 @@ namespace {
 
 using Target = int (*)(const std::uint8_t*, std::size_t);
 const std::map<std::string_view, Target> kTargets{
-    {"capture", fuzz_capture}, {"container", fuzz_container}, {"policy", fuzz_policy}, {"problem", fuzz_problem},
-    {"sif", fuzz_sif},         {"topology", fuzz_topology},   {"values", fuzz_values}};
+    {"arguments", fuzz_arguments}, {"capture", fuzz_capture}, {"container", fuzz_container}, {"policy", fuzz_policy},
+    {"problem", fuzz_problem},     {"sif", fuzz_sif},         {"topology", fuzz_topology},   {"values", fuzz_values}};
 
 class Mutator {
  public:

@@ -115,6 +115,14 @@ Texts make_images() {
   return {testing::make_sif(squashfs, "02"), squashfs};
 }
 
+Texts make_arguments() {
+  return {"-v\napp.sif\n./solver\nin.dat", "--rdma-pool=fast\n--mount\n/a:/b\nnone\n--\nsh\n-c\nx",
+          "--onload=latency\n--share\napp.sqsh\n--env=A=1,-B\n--\ntrue\n$BERTH_WAIT=30\n$BERTH_STATS=1\n"
+          "$OMPI_COMM_WORLD_RANK=1\n$OMPI_COMM_WORLD_LOCAL_RANK=1\n$OMPI_COMM_WORLD_LOCAL_SIZE=2",
+          "none\ntrue\n$SLURM_STEP_ID=0\n$SLURM_LOCALID=1\n$SLURM_PROCID=3\n$SLURM_NODEID=1\n"
+          "$SLURM_STEP_TASKS_PER_NODE=2(x2),1\n$PMIX_SERVER_URI41=x;tcp4://127.0.0.1:40000"};
+}
+
 Texts make_values() {
   return {"0000:3b:02.1",      "0-3,8,10-11", "02:00:5e:10:00:01",
           "fd00::1/64",        "10.1.2.3/16", "n[001-128],m[1,3-5]x[0-9]",
@@ -124,12 +132,13 @@ Texts make_values() {
 }  // namespace
 
 const std::vector<std::string_view>& targets() {
-  static const std::vector<std::string_view> kTargets{"capture", "container", "policy", "problem",
-                                                      "sif",     "topology",  "values"};
+  static const std::vector<std::string_view> kTargets{"arguments", "capture", "container", "policy",
+                                                      "problem",   "sif",     "topology",  "values"};
   return kTargets;
 }
 
 Texts make_seeds(std::string_view target) {
+  if (target == "arguments") return make_arguments();
   if (target == "capture") return make_captures();
   if (target == "container") return make_containers();
   if (target == "policy") return make_policies();

@@ -7,7 +7,7 @@
 
 namespace berth::fuzzing {
 
-/// The names of all targets: "capture", "policy", …
+/// The names of all targets: "arguments", "capture", …
 const std::vector<std::string_view>& targets();
 std::vector<std::string> make_seeds(std::string_view target);
 
