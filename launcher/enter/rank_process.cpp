@@ -57,8 +57,9 @@ std::vector<std::string> read_initial_environment(int argc, char** argv) {
     throw Error(ErrorCode::usage, "cannot run this program", "it was started without even a name",
                 "use `berth run IMAGE COMMAND`");
   std::vector<std::string> variables;
-  const auto* const end = reinterpret_cast<const char*>(getauxval(AT_EXECFN));
-  for (const char* at = argv[argc - 1] + std::strlen(argv[argc - 1]) + 1; at < end; at += std::strlen(at) + 1) {
+  const std::uintptr_t end = getauxval(AT_EXECFN);
+  for (const char* at = argv[argc - 1] + std::strlen(argv[argc - 1]) + 1; reinterpret_cast<std::uintptr_t>(at) < end;
+       at += std::strlen(at) + 1) {
     const std::string_view variable(at);
     // One value it does cut, at its colons (glibc before 2.39); what is behind them is no name of a variable.
     const bool is_cut = !variables.empty() && variables.back().starts_with("GLIBC_TUNABLES=") &&

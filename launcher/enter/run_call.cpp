@@ -82,11 +82,10 @@ std::vector<std::string> make_plain_words(const RunArguments& run) {
 }
 
 RunCall make_run_call(const RunArguments& run, std::map<std::string, std::string> environment) {
-  RunCall call{.options = merge_environment(run.options, environment),
-               .request = {},
-               .command = run.command,
-               .environment = std::move(environment),
-               .context = {}};
+  RunCall call;
+  call.options = merge_environment(run.options, environment);
+  call.command = run.command;
+  call.environment = std::move(environment);
   call.options.emplace_back("container", run.image);
   if (run.verbose) call.options.emplace_back("verbose", "1");
   for (const auto& [name, value] : call.options) apply_option(call.request, name, value);
