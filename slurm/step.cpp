@@ -15,6 +15,7 @@
 #include "launcher/core/environment.hpp"
 #include "launcher/core/launch_context.hpp"
 #include "launcher/system/affinity.hpp"
+#include "launcher/system/privileges.hpp"
 
 namespace berth {
 
@@ -88,6 +89,7 @@ void SlurmStep::enter_privileged(spank_t spank) {
   }
   try {
     enter_as_root(*entry_);
+    prepare_drop_to_user();
   } catch (const Error& error) {
     fail_task(error, kExitRefused);
   }

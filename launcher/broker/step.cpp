@@ -168,10 +168,8 @@ void Step::prepare() {
   home_ = user.home;
   caller_ = {.uid = record_.uid, .gid = record_.gid, .user = user.name, .groups = {}, .account = {}};
   // All of this may ask a server: only where the policy wants to know.
-  if (mentions(&AllowRule::groups)) {
-    caller_.groups = read_group_names(record_.groups);
-    caller_.groups.push_back(read_group_names({record_.gid}).front());
-  }
+  if (mentions(&AllowRule::groups))
+    caller_.groups = read_group_names(all_groups({record_.uid, record_.gid, record_.groups}));
   const Request& request = record_.request;
   const bool may_use_gres = takes_devices() && std::ranges::any_of(policy_.pools, [&](const Pool& pool) {
                               return !pool.gres.empty() && (request.pool.empty() || request.pool == pool.name);
@@ -198,10 +196,11 @@ void Step::mount() {
   end_phase("image");
 }
 
-// What needs a rank's process: Slurm has put it into the job's working directory, and made the PMIx directories.
-void Step::prepare_rootfs() {
-  if (rootfs_) return;
-  const UniqueFd directory(open(fmt::format("/proc/{}/cwd", ranks_.front().record.pid).c_str(), O_PATH | O_CLOEXEC));
+// What needs a rank's process: Slurm has put it into the job's working directory, and made the PMIx directories. The
+// others are still on their way.
+void Step::prepare_rootfs(int first_rank) {
+  phase_start_ = std::chrono::steady_clock::now();
+  const UniqueFd directory(open(fmt::format("/proc/{}/cwd", first_rank).c_str(), O_PATH | O_CLOEXEC));
   if (!directory) throw system_error(errno, "cannot tell the job's working directory", "open");
   working_directory_ = read_path(directory.get());
   if (record_.request.image == kNoImage) return;
@@ -255,6 +254,12 @@ void Step::announce(std::size_t index, RankRecord record) {
     watch(rank.pidfd.get(), Source::pidfd, index);
   } else {
     rank.dead = true;
+  }
+  if (failure_ || !working_directory_.empty()) return;
+  try {
+    prepare_rootfs(rank.record.pid);
+  } catch (const Error& error) {
+    failure_ = error;
   }
 }
 

@@ -75,7 +75,7 @@ class Step {
   void handle(Source source, std::size_t index);
   void prepare();
   void mount();
-  void prepare_rootfs();
+  void prepare_rootfs(int first_rank);
   void on_control();
   void announce(std::size_t index, RankRecord record);
   std::optional<std::size_t> adopt_rank(const nlohmann::json& hello, int pid);

@@ -41,7 +41,6 @@ void Step::decide() {
   if (plan_ || over_) return;
   if (!failure_) {
     try {
-      prepare_rootfs();
       std::optional<Lock> node;
       if (takes_devices()) {
         node = journal_.lock_node();

@@ -11,6 +11,7 @@
 #include "launcher/system/affinity.hpp"
 #include "launcher/system/fd.hpp"
 #include "launcher/system/policy_file.hpp"
+#include "launcher/system/privileges.hpp"
 #include "launcher/system/topology.hpp"
 #include "launcher/system/user_database.hpp"
 
@@ -72,9 +73,10 @@ const Policy& require_policy(const ShownNode& node, const std::string& captured_
 }
 
 Caller read_caller() {
-  const User user = read_user(getuid());
+  const Credentials self = read_credentials();
   const char* account = std::getenv("SLURM_JOB_ACCOUNT");
-  return {user.uid, user.gid, user.name, read_group_names(read_group_ids(user)), account == nullptr ? "" : account};
+  return {self.uid, self.gid, read_user(self.uid).name, read_group_names(all_groups(self)),
+          account == nullptr ? "" : account};
 }
 
 }  // namespace berth

@@ -99,9 +99,6 @@ void enter_as_root(Entry& entry) {
   }
   if (!entry.grant.rdma.empty()) apply_rdma_view(entry.grant.rdma);
   clock.end("rootfs");
-  drop_bounding_set();
-  clear_inheritable_and_ambient();
-  set_no_new_privs();
   entry.netns.reset();
   entry.rootfs.reset();
 }

@@ -33,8 +33,7 @@ std::optional<Entry> request_entry(UniqueFd broker, const nlohmann::json& hello,
 /// What to say of a broker that is gone before its time.
 Error broker_ended();
 
-/// As root: network namespace, root file system with fresh sysfs, locked memory, and no capability ever again (bounding
-/// set, inheritable and ambient sets, no_new_privs). The permitted set is left to whoever changes to the user next.
+/// As root, which has to be given up next: network namespace, root file system with fresh sysfs, locked memory.
 void enter_as_root(Entry& entry);
 
 /// As the user: proves that no privilege is left, and settles.

@@ -91,17 +91,6 @@ void close_inherited(const std::string& pmi_fd) {
   if (!closed) throw system_error(errno, "cannot close inherited files", "close_range");
 }
 
-Credentials read_credentials() {
-  Credentials user;
-  user.uid = getuid();
-  user.gid = getgid();
-  const int count = getgroups(0, nullptr);
-  user.groups.resize(static_cast<std::size_t>(count > 0 ? count : 0));
-  if (count < 0 || getgroups(count, user.groups.data()) != count)
-    throw system_error(errno, "cannot tell who you are", "getgroups");
-  return user;
-}
-
 std::map<std::string, std::string> parse_environment(const std::vector<std::string>& variables) {
   std::map<std::string, std::string> environment;
   for (const std::string& variable : variables) {

@@ -29,9 +29,6 @@ void open_missing_streams();
 /// anything of ours is opened. Throws Error{host}.
 void close_inherited(const std::string& pmi_fd);
 
-/// Who asks: the real ids, whatever the environment says. Throws Error{host}.
-Credentials read_credentials();
-
 /// "NAME=VALUE" each; of several with one name the first counts.
 std::map<std::string, std::string> parse_environment(const std::vector<std::string>& variables);
 

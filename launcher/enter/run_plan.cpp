@@ -144,7 +144,7 @@ RunPlan make_run_plan(const RunTask& task, const std::vector<LocalRank>& ranks) 
                   .caller = {.uid = user.uid,
                              .gid = task.user.gid,
                              .user = user.name,
-                             .groups = read_group_names(task.user.groups),
+                             .groups = read_group_names(all_groups(task.user)),
                              .account = value_of(task, "SLURM_JOB_ACCOUNT")},
                   .ranks = ranks};
   RunPlan run;

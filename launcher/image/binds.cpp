@@ -109,6 +109,7 @@ class Collector {
   }
 
   void add_user_mounts() {
+    if (request_.mounts.empty()) return;
     if (request_.mounts.size() > kUserMountLimit)
       throw Error(ErrorCode::usage, "cannot mount that much",
                   fmt::format("{} mounts were asked for, {} are allowed", request_.mounts.size(), kUserMountLimit),

@@ -70,8 +70,8 @@ UniqueFd create_device_tree(const std::vector<DeviceNode>& nodes, bool with_mque
       if (mkdirat(tree.get(), directory.c_str(), kDirectoryMode) != 0 && errno != EEXIST) check(-1, directory);
     }
     check(mknodat(tree.get(), node.path.c_str(), S_IFCHR | node.mode, node.number), node.path);
-    check(fchownat(tree.get(), node.path.c_str(), node.uid, node.gid, AT_SYMLINK_NOFOLLOW), node.path);
-    check(fchmodat(tree.get(), node.path.c_str(), node.mode, 0), node.path);
+    if (node.uid != 0 || node.gid != 0)
+      check(fchownat(tree.get(), node.path.c_str(), node.uid, node.gid, AT_SYMLINK_NOFOLLOW), node.path);
   }
   using Link = std::pair<const char*, const char*>;
   for (const auto& [name, target] : {Link{"fd", "/proc/self/fd"}, Link{"stdin", "/proc/self/fd/0"},

@@ -23,7 +23,7 @@ struct DeviceNode {
 std::vector<DeviceNode> read_device_nodes(const std::vector<std::string>& patterns);
 
 /// A detached tmpfs with `nodes`, the usual symlinks and empty directories pts, shm and mqueue for the host's own;
-/// infiniband for what each rank mounts there.
+/// infiniband for what each rank mounts there. For root, with a umask of 0.
 UniqueFd create_device_tree(const std::vector<DeviceNode>& nodes, bool with_mqueue);
 
 }  // namespace berth

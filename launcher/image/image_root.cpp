@@ -1,11 +1,13 @@
 #include "launcher/image/image_root.hpp"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <climits>
@@ -56,10 +58,26 @@ std::string read_link(int link, const std::string& target) {
   return {text.data(), static_cast<std::size_t>(n)};
 }
 
+/// Whether `name` is a directory with something in it.
+bool holds_something(int parent, const std::string& name) {
+  const UniqueFd directory(openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!directory) return false;
+  alignas(dirent64) std::array<char, 4096> entries;
+  int count = 0;
+  for (ssize_t size = 0; (size = getdents64(directory.get(), entries.data(), entries.size())) > 0;)
+    for (ssize_t at = 0; at < size; at += reinterpret_cast<const dirent64*>(entries.data() + at)->d_reclen)
+      if (++count > 2) return true;  // more than "." and ".."
+  return false;
+}
+
 }  // namespace
 
 ImagePath resolve_in_image(int root, const std::string& target) {
   std::deque<std::string> pending = split_path(target);
+  // Mostly it is there, and no symlink leads to it: then one call does.
+  if (const UniqueFd place(open_in_root_without_links(root, target, O_PATH));
+      place && std::find(pending.begin(), pending.end(), "..") == pending.end())
+    return {join_path({pending.begin(), pending.end()}), true, S_ISDIR(read_status(place.get(), target).st_mode)};
   std::vector<std::string> real;
   ImagePath result{"/", true, true};
   for (int links = 0; !pending.empty();) {
@@ -165,11 +183,9 @@ std::vector<std::string> find_untouched_directories(int skeleton, int image_root
   std::error_code error;
   for (std::filesystem::directory_iterator entry(fmt::format("/proc/self/fd/{}", image_root), error), end;
        !error && entry != end; entry.increment(error)) {
-    std::error_code unreadable;
-    const bool holds_something = entry->symlink_status(unreadable).type() == std::filesystem::file_type::directory &&
-                                 !std::filesystem::is_empty(entry->path(), unreadable) && !unreadable;
     const std::string name = entry->path().filename();
-    if (holds_something && faccessat(skeleton, name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0) names.push_back(name);
+    if (faccessat(skeleton, name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0 && holds_something(image_root, name))
+      names.push_back(name);
   }
   return names;
 }

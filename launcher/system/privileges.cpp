@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <optional>
@@ -34,10 +35,9 @@ std::vector<std::uint32_t> read_groups() {
   return groups;
 }
 
-/// Not where they are what they should be: in a user namespace of one user nobody may call setgroups(). Not by the C
-/// library's function, which, where a child shares memory, would have its parent's threads change theirs.
+/// Not by the C library's function, which, where a child shares memory, would have its parent's threads change theirs.
 long set_groups(const std::vector<std::uint32_t>& groups) {
-  return groups == read_groups() ? 0 : syscall(SYS_setgroups, groups.size(), groups.data());
+  return syscall(SYS_setgroups, groups.size(), groups.data());
 }
 
 // Whether the bounding set has it; nullopt: the kernel does not know it, nor any above.
@@ -60,6 +60,15 @@ std::array<std::uint32_t, 2> exchange_effective_set(const std::array<std::uint32
 }
 
 }  // namespace
+
+std::vector<std::uint32_t> all_groups(const Credentials& user) {
+  std::vector<std::uint32_t> groups{user.gid};
+  for (const std::uint32_t group : user.groups)
+    if (std::find(groups.begin(), groups.end(), group) == groups.end()) groups.push_back(group);
+  return groups;
+}
+
+Credentials read_credentials() { return {getuid(), getgid(), read_groups()}; }
 
 void drop_bounding_set() {
   for (unsigned long capability = 0;; ++capability) {
@@ -124,10 +133,17 @@ void verify_unprivileged(std::uint32_t uid, std::uint32_t gid) {
     if (*has) refuse(fmt::format("capability {} is left in the bounding set", capability));
 }
 
+void prepare_drop_to_user() {
+  drop_bounding_set();
+  clear_inheritable_and_ambient();
+  set_no_new_privs();
+}
+
 void drop_to_user(const Credentials& user) {
   drop_bounding_set();
   lock_securebits();
-  if (set_groups(user.groups) != 0) fail(errno, "setgroups");
+  // In a user namespace of one user nobody may call setgroups(), nor needs to.
+  if (user.groups != read_groups() && set_groups(user.groups) != 0) fail(errno, "setgroups");
   if (setresgid(user.gid, user.gid, user.gid) != 0) fail(errno, "setresgid");
   if (setresuid(user.uid, user.uid, user.uid) != 0) fail(errno, "setresuid");
   clear_capabilities();
@@ -146,8 +162,9 @@ void apply_exec_label(const std::string& label) {
   throw error;
 }
 
-FileAccessAs::FileAccessAs(const Credentials& user) : former_groups_(read_groups()) {
-  if (set_groups(user.groups) != 0) fail(errno, "setgroups");
+FileAccessAs::FileAccessAs(const Credentials& user)
+    : former_groups_(read_groups()), changes_groups_(user.groups != former_groups_) {
+  if (changes_groups_ && set_groups(user.groups) != 0) fail(errno, "setgroups");
   former_gid_ = static_cast<std::uint32_t>(setfsgid(user.gid));
   former_uid_ = static_cast<std::uint32_t>(setfsuid(user.uid));
   // Neither call reports failure; an id that cannot be set shows what is in force.
@@ -159,8 +176,8 @@ FileAccessAs::FileAccessAs(const Credentials& user) : former_groups_(read_groups
 FileAccessAs::~FileAccessAs() {
   setfsuid(former_uid_);
   setfsgid(former_gid_);
-  const bool restored =
-      set_groups(former_groups_) == 0 && static_cast<std::uint32_t>(setfsuid(static_cast<uid_t>(-1))) == former_uid_;
+  const bool restored = (!changes_groups_ || set_groups(former_groups_) == 0) &&
+                        static_cast<std::uint32_t>(setfsuid(static_cast<uid_t>(-1))) == former_uid_;
   if (!restored) std::abort();
 }
 

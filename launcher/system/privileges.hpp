@@ -15,6 +15,12 @@ struct Credentials {
   std::vector<std::uint32_t> groups;  ///< supplementary groups, all of them
 };
 
+/// The group and the supplementary groups, each once.
+std::vector<std::uint32_t> all_groups(const Credentials& user);
+
+/// Who this process is: its real ids, and its supplementary groups. Throws Error{internal}.
+Credentials read_credentials();
+
 /// Empties the bounding set. Needs CAP_SETPCAP. Throws Error{internal}.
 void drop_bounding_set();
 /// Makes uid 0 an ordinary user for good: no capabilities by exec or setuid, locked.
@@ -36,6 +42,11 @@ void verify_unprivileged(std::uint32_t uid, std::uint32_t gid);
 /// the kernel refuses it: unknown context, or SELinux off. Whether the transition is allowed shows at the exec only.
 void apply_exec_label(const std::string& label);
 
+/// What can be done where somebody else, as slurmstepd, changes the user ids afterwards: no capability is got again by
+/// whatever (bounding set, inheritable and ambient sets, no_new_privs). The permitted set is left to that change. Needs
+/// CAP_SETPCAP. Throws Error{internal}.
+void prepare_drop_to_user();
+
 /// Turns a forked child of root into `user`, irrevocably, and verifies it; or takes from a user's process the rights
 /// that it has in a user namespace. Every failure throws Error{internal}; the caller must then end the process.
 void drop_to_user(const Credentials& user);
@@ -52,6 +63,7 @@ class FileAccessAs {
 
  private:
   std::vector<std::uint32_t> former_groups_;
+  bool changes_groups_ = false;
   std::uint32_t former_gid_ = 0;
   std::uint32_t former_uid_ = 0;
 };

@@ -1,65 +1,110 @@
 #include "launcher/system/user_database.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
-#include <grp.h>
-#include <pwd.h>
 
-#include <cerrno>
+#include <algorithm>
+#include <charconv>
 #include <optional>
+#include <utility>
 
+#include "launcher/core/error.hpp"
 #include "launcher/system/fd.hpp"
+#include "launcher/system/program.hpp"
 
 namespace berth {
 namespace {
 
-constexpr std::size_t kLargestEntry = 16U << 20U;  // a group of a large site can list all its members
+constexpr std::size_t kLargestFile = 64U << 20U;  // bytes; a group of a large site can list all its members
+constexpr std::chrono::seconds kPatience{60};     // for a directory server
 
-std::string read_group_name(gid_t gid) {
-  group entry{};
-  group* found = nullptr;
-  std::string buffer(4096, '\0');
-  while (getgrgid_r(gid, &entry, buffer.data(), buffer.size(), &found) == ERANGE && buffer.size() < kLargestEntry) {
-    buffer.resize(buffer.size() * 2);
+/// Cuts `text` behind its first `separator` and returns what was before that.
+std::string_view take_until(std::string_view& text, char separator) {
+  const std::size_t end = std::min(text.find(separator), text.size());
+  const std::string_view taken = text.substr(0, end);
+  text.remove_prefix(std::min(end + 1, text.size()));
+  return taken;
+}
+
+/// "" if the node has no such file.
+std::string read_local(const char* path) {
+  try {
+    return read_file(AT_FDCWD, path, kLargestFile);
+  } catch (const Error&) {
+    return {};
   }
-  return found == nullptr ? std::to_string(gid) : std::string(found->gr_name);
+}
+
+std::optional<DatabaseLine> find_line(std::string_view text, std::uint32_t number) {
+  const std::string digits = std::to_string(number);
+  for (const DatabaseLine& line : parse_database(text))
+    // "+" and "-" stand for what another source says (nsswitch.conf(5), compat).
+    if (line.number == digits && line.name.find_first_of("+-") != 0) return line;
+  return std::nullopt;
+}
+
+std::optional<User> find_user(std::string_view text, std::uint32_t uid) {
+  auto line = find_line(text, uid);
+  if (!line) return std::nullopt;
+  User user{.uid = uid, .gid = 0, .name = std::string(line->name), .home = {}, .shell = {}};
+  const std::string_view gid = take_until(line->rest, ':');
+  if (std::from_chars(gid.data(), gid.data() + gid.size(), user.gid).ec != std::errc()) return std::nullopt;
+  take_until(line->rest, ':');  // the user's full name
+  user.home = take_until(line->rest, ':');
+  user.shell = take_until(line->rest, ':');
+  return user;
+}
+
+/// Lines of `database`, "passwd" or "group", as its file has them, of those numbers that it has.
+std::string ask_name_service(const std::string& database, const std::vector<std::uint32_t>& numbers) {
+  if (numbers.empty()) return {};
+  std::vector<std::string> arguments{"getent", database};
+  for (const std::uint32_t number : numbers) arguments.push_back(std::to_string(number));
+  if (auto answer = read_program_output(arguments, {}, kPatience)) return std::move(*answer);
+  std::string text;
+  if (numbers.size() > 1)  // getent fails where one of them is unknown
+    for (const std::uint32_t number : numbers) text += ask_name_service(database, {number});
+  return text;
 }
 
 }  // namespace
 
-User read_user(std::uint32_t uid) {
-  passwd entry{};
-  passwd* found = nullptr;
-  std::string buffer(4096, '\0');
-  int error = ERANGE;
-  while (error == ERANGE && buffer.size() < kLargestEntry) {
-    error = getpwuid_r(uid, &entry, buffer.data(), buffer.size(), &found);
-    if (error == ERANGE) buffer.resize(buffer.size() * 2);
+std::vector<DatabaseLine> parse_database(std::string_view text) {
+  std::vector<DatabaseLine> lines;
+  while (!text.empty()) {
+    std::string_view rest = take_until(text, '\n');
+    if (std::count(rest.begin(), rest.end(), ':') < 3) continue;
+    DatabaseLine line;
+    line.name = take_until(rest, ':');
+    take_until(rest, ':');  // the password
+    line.number = take_until(rest, ':');
+    line.rest = rest;
+    lines.push_back(line);
   }
-  if (found == nullptr) {
-    const std::string what = fmt::format("cannot find the user with number {}", uid);
-    if (error != 0) throw system_error(error, what, "getpwuid_r", "check the node's name service (getent passwd)");
-    throw Error(ErrorCode::host, what, "the node's user database has no such user",
-                "check the node's name service (getent passwd)");
-  }
-  return {uid, found->pw_gid, found->pw_name, found->pw_dir, found->pw_shell};
+  return lines;
 }
 
-std::vector<std::uint32_t> read_group_ids(const User& user) {
-  int count = 64;
-  std::vector<gid_t> ids(static_cast<std::size_t>(count));
-  while (getgrouplist(user.name.c_str(), user.gid, ids.data(), &count) < 0) {
-    // glibc reports how many there are; a database that changes meanwhile may need another round.
-    const auto needed = static_cast<std::size_t>(count);
-    ids.resize(std::max(needed, ids.size() + 1));
-    count = static_cast<int>(ids.size());
-  }
-  ids.resize(static_cast<std::size_t>(count));
-  return ids;
+User read_user(std::uint32_t uid) {
+  auto user = find_user(read_local("/etc/passwd"), uid);
+  if (!user) user = find_user(ask_name_service("passwd", {uid}), uid);
+  if (!user)
+    throw Error(ErrorCode::host, fmt::format("cannot find the user with number {}", uid),
+                "the node's user database has no such user, or did not answer",
+                fmt::format("check the node's name service: getent passwd {}", uid));
+  return std::move(*user);
 }
 
 std::vector<std::string> read_group_names(const std::vector<std::uint32_t>& ids) {
+  std::string text = read_local("/etc/group") + '\n';
+  std::vector<std::uint32_t> unknown;
+  for (const std::uint32_t gid : ids)
+    if (!find_line(text, gid)) unknown.push_back(gid);
+  text += ask_name_service("group", unknown);
   std::vector<std::string> names;
-  for (const std::uint32_t gid : ids) names.push_back(read_group_name(gid));
+  for (const std::uint32_t gid : ids) {
+    const auto line = find_line(text, gid);
+    names.push_back(line ? std::string(line->name) : std::to_string(gid));
+  }
   return names;
 }
 

@@ -13,6 +13,7 @@
 #include "launcher/enter/enter.hpp"
 #include "launcher/image/rootfs.hpp"
 #include "launcher/system/affinity.hpp"
+#include "launcher/system/privileges.hpp"
 #include "tests/bench/crowd.hpp"
 
 namespace berth::bench {
@@ -100,6 +101,7 @@ double run_in_berths(const Setting& setting, const Berths& berths, const UniqueF
     entry.netns = UniqueFd(fcntl(berths.held()[rank].netns.get(), F_DUPFD_CLOEXEC, 3));
     entry.rootfs = UniqueFd(fcntl(rootfs.get(), F_DUPFD_CLOEXEC, 3));
     enter_as_root(entry);
+    prepare_drop_to_user();
     become(setting.user);
     enter_as_user(entry, setting.user.uid, setting.user.gid, {});
     if (std::sscanf(entry.phases.c_str(), "netns %lf, rootfs %lf", &shared[rank].netns, &shared[rank].rootfs) != 2)

@@ -30,13 +30,14 @@ void make_capability_inheritable(unsigned capability) {
 
 TEST_CASE("a rank inherits no capability of the process that started it") {
   const ImageSite site;
-  const auto left_over = [&](bool enter) {
+  const auto left_over = [&](bool prepare) {
     return ask_child("cannot run the rank", std::chrono::seconds(10),
                      [&] {
                        make_capability_inheritable(CAP_NET_RAW);
                        Entry entry;
-                       if (enter) {
-                         enter_as_root(entry);
+                       enter_as_root(entry);
+                       if (prepare) {
+                         prepare_drop_to_user();
                        } else {
                          drop_bounding_set();
                        }
