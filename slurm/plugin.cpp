@@ -47,9 +47,9 @@ BERTH_EXPORT int slurm_spank_init(spank_t spank, int argc, char** argv) {
     // srun reads these variables after init and before the options: one rank that cannot enter must end the whole step.
     if (spank_context() == S_CTX_LOCAL && berth::container_is_asked_for()) {
       setenv("SLURM_KILL_BAD_EXIT", "1", 0);
-      // Slurm's ring fence now and then lets a rank out of MPI_Init before the others have come, and Open MPI then
-      // crashes (open-mpi/ompi#12495); its tree fence was not seen to. The user's own choice wins.
-      setenv("SLURM_PMIX_FENCE", "tree", 0);
+      // Slurm's tree fence, its choice for barriers, lets ranks out of MPI_Init before those of other nodes have come,
+      // and Open MPI then crashes (open-mpi/ompi#12495); its ring fence does not. The user's own choice wins.
+      setenv("SLURM_PMIX_FENCE", "ring", 0);
     }
     berth::register_options(spank, request);
   });
