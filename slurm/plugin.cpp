@@ -47,8 +47,9 @@ BERTH_EXPORT int slurm_spank_init(spank_t spank, int argc, char** argv) {
     // srun reads these variables after init and before the options: one rank that cannot enter must end the whole step.
     if (spank_context() == S_CTX_LOCAL && berth::container_is_asked_for()) {
       setenv("SLURM_KILL_BAD_EXIT", "1", 0);
-      // Slurm's tree fence, its choice for barriers, lets ranks out of MPI_Init before those of other nodes have come,
-      // and Open MPI then crashes (open-mpi/ompi#12495); its ring fence does not. The user's own choice wins.
+      // On fewer nodes than TreeWidth Slurm's tree fence, its choice for barriers, waits for no other node (Slurm
+      // 22.05.8, reverse_tree_info() in src/common/reverse_tree.c), and Open MPI then crashes in MPI_Init; its ring
+      // fence does. The user's own choice wins.
       setenv("SLURM_PMIX_FENCE", "ring", 0);
     }
     berth::register_options(spank, request);
