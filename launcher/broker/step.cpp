@@ -332,7 +332,8 @@ void Step::on_listener() {
   if (patience_ && record_.request.stats && hello->fds.size() == 1) rank.voice = std::move(hello->fds.front());
   watch(rank.connection.get(), Source::connection, index);
   if (patience_ && ranks_.size() == record_.awaited_ranks) return end_gathering();
-  if (plan_ || failure_) answer(rank);
+  if (plan_ || failure_) return answer(rank);
+  say_waiting();
 }
 
 void Step::on_relay() {

@@ -89,6 +89,7 @@ class Step {
 
   void decide();
   void await_devices(const Error& busy);
+  void say_waiting();
   bool worth_waiting();
   [[nodiscard]] LeaseOwner make_owner() const;
   [[nodiscard]] std::string name() const { return step_name(record_.job, record_.step, record_.launcher_pid); }
@@ -133,6 +134,7 @@ class Step {
   std::optional<OpenImage> image_;
   UniqueFd image_mount_;  // until it is part of rootfs_
   UniqueFd rootfs_;
+  std::string waiting_;  // what the user is to hear while devices are awaited; "": nothing, or said already
   std::optional<NodePlan> plan_;
   std::optional<Error> failure_;
   std::vector<Rank> ranks_;

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "launcher/broker/irq_steering.hpp"
 #include "launcher/broker/node_inventory.hpp"
@@ -176,9 +177,18 @@ void Step::await_devices(const Error& busy) {
     throw system_error(errno, "cannot wait for a device", "timerfd_settime");
   watch(changes_.get(), Source::changes);
   watch(deadline_.get(), Source::deadline);
-  if (record_.request.wait_seconds > 0 && ranks_.front().connection)
-    send_message(ranks_.front().connection.get(),
-                 {{"waiting", fmt::format("berth: waiting up to {} s: {}", record_.request.wait_seconds, busy.why)}});
+  if (record_.request.wait_seconds > 0)
+    waiting_ = fmt::format("berth: waiting up to {} s: {}", record_.request.wait_seconds, busy.why);
+  say_waiting();
+}
+
+/// To the user, once, by the first rank, which may come later than its launcher has announced it.
+void Step::say_waiting() {
+  if (waiting_.empty() || !ranks_.front().connection) return;
+  try {
+    send_message(ranks_.front().connection.get(), {{"waiting", std::exchange(waiting_, {})}});
+  } catch (const Error&) {  // it was killed, which its pidfd says
+  }
 }
 
 /// mpirun ends all ranks as soon as one has failed: the others must live until the first has said why.
