@@ -237,8 +237,9 @@ void Step::on_control() {
   }
   if (message->body.contains("report")) return answer_report();
   RankRecord record = parse_rank_record(message->body);
-  ranks_.at(record.local_rank).planned = record.local_rank;
-  announce(record.local_rank, std::move(record));
+  const std::size_t index = record.local_rank;
+  ranks_.at(index).planned = index;
+  announce(index, std::move(record));
   if (std::ranges::all_of(ranks_, [](const Rank& r) { return r.record.pid != 0; })) {
     phase_start_ = std::chrono::steady_clock::now();
     decide();
