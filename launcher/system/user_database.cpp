@@ -35,16 +35,16 @@ std::string read_local(const char* path) {
   }
 }
 
-std::optional<DatabaseLine> find_line(std::string_view text, std::uint32_t number) {
+std::optional<DatabaseLine> find_line(const std::vector<DatabaseLine>& lines, std::uint32_t number) {
   const std::string digits = std::to_string(number);
-  for (const DatabaseLine& line : parse_database(text))
+  for (const DatabaseLine& line : lines)
     // "+" and "-" stand for what another source says (nsswitch.conf(5), compat).
     if (line.number == digits && line.name.find_first_of("+-") != 0) return line;
   return std::nullopt;
 }
 
 std::optional<User> find_user(std::string_view text, std::uint32_t uid) {
-  auto line = find_line(text, uid);
+  auto line = find_line(parse_database(text), uid);
   if (!line) return std::nullopt;
   User user{.uid = uid, .gid = 0, .name = std::string(line->name), .home = {}, .shell = {}};
   const std::string_view gid = take_until(line->rest, ':');
@@ -95,14 +95,17 @@ User read_user(std::uint32_t uid) {
 }
 
 std::vector<std::string> read_group_names(const std::vector<std::uint32_t>& ids) {
-  std::string text = read_local("/etc/group") + '\n';
+  const std::string text = read_local("/etc/group");
+  const std::vector<DatabaseLine> local = parse_database(text);
   std::vector<std::uint32_t> unknown;
   for (const std::uint32_t gid : ids)
-    if (!find_line(text, gid)) unknown.push_back(gid);
-  text += ask_name_service("group", unknown);
+    if (!find_line(local, gid)) unknown.push_back(gid);
+  const std::string answer = ask_name_service("group", unknown);
+  const std::vector<DatabaseLine> others = parse_database(answer);
   std::vector<std::string> names;
   for (const std::uint32_t gid : ids) {
-    const auto line = find_line(text, gid);
+    auto line = find_line(local, gid);
+    if (!line) line = find_line(others, gid);
     names.push_back(line ? std::string(line->name) : std::to_string(gid));
   }
   return names;
