@@ -79,9 +79,9 @@ void SlurmStep::enter_privileged(spank_t spank) {
   try {
     local_task_ = read_local_task(spank);
     if (failure_) throw Error(*failure_);
-    bool heard = false;
-    entry_ = request_entry(connect_to_broker(directory_), {{"local_rank", local_task_}}, say, heard);
-    if (!entry_) throw broker_ended();
+    Entry entry;
+    if (!request_entry(entry, connect_to_broker(directory_), {{"local_rank", local_task_}}, say)) throw broker_ended();
+    entry_ = std::move(entry);
   } catch (const Error& error) {
     // Kept until task_init: slurmstepd complains to the user about a task that ends before it has let it go.
     failure_ = error;

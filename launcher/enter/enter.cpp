@@ -51,24 +51,23 @@ Error broker_ended() {
           "see the system log of the node (berth-broker)"};
 }
 
-std::optional<Entry> request_entry(UniqueFd broker, const nlohmann::json& hello, void (*say)(const std::string&),
-                                   bool& heard, const std::vector<int>& fds) {
-  Entry entry;
+bool request_entry(Entry& entry, UniqueFd broker, const nlohmann::json& hello, void (*say)(const std::string&),
+                   const std::vector<int>& fds) {
   PhaseClock clock(entry.phases);
   entry.broker = std::move(broker);
   try {
     send_message(entry.broker.get(), hello, fds);
   } catch (const Error&) {  // closed already
-    return std::nullopt;
+    return false;
   }
   for (;;) {
     auto answer = receive_message(entry.broker.get());
-    if (!answer) return std::nullopt;
+    if (!answer) return false;
     if (answer->body.contains("waiting")) {
       say(answer->body["waiting"].get<std::string>());
       continue;
     }
-    heard = answer->body.value("heard", false);
+    entry.heard = answer->body.value("heard", false);
     if (answer->body.contains("error")) throw parse_error(answer->body);
     entry.grant = parse_grant(answer->body);
     auto next = answer->fds.begin();
@@ -81,7 +80,7 @@ std::optional<Entry> request_entry(UniqueFd broker, const nlohmann::json& hello,
       *fd = std::move(*next++);
     }
     clock.end("wait");
-    return entry;
+    return true;
   }
 }
 

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,19 +15,20 @@ namespace berth {
 /// What the broker answered: the grant and its descriptors.
 struct Entry {
   Grant grant;
-  UniqueFd broker;  ///< connection to the broker, open until exec
+  UniqueFd broker;  ///< connection to the broker, open until exec; its end lets other ranks fail, too
   UniqueFd netns;
   UniqueFd rootfs;
   UniqueFd relay;
   std::string phases;  ///< "wait 3.1, netns 0.1, …" in milliseconds, for --rdma-verbose
+  bool heard = false;  ///< another rank has told the user of the error
 };
 
-/// Says `hello` (protocol.hpp) on a connection to the step's broker and waits for the answer; `say` shows interim
-/// messages to the user. nullopt if the broker took no more ranks: nothing was answered. Throws the broker's Error;
-/// `heard` tells whether another rank has shown it to the user.
-/// `fds` go with `hello`.
-std::optional<Entry> request_entry(UniqueFd broker, const nlohmann::json& hello, void (*say)(const std::string&),
-                                   bool& heard, const std::vector<int>& fds = {});
+/// Says `hello` (protocol.hpp) on a connection to the step's broker and waits for the answer, which it puts into
+/// `entry`; `say` shows interim messages to the user, `fds` go with `hello`. false if the broker took no more ranks:
+/// nothing was answered. Throws the broker's Error: mpirun ends all ranks as soon as one has failed, so keep `entry`
+/// until the user has been told why.
+bool request_entry(Entry& entry, UniqueFd broker, const nlohmann::json& hello, void (*say)(const std::string&),
+                   const std::vector<int>& fds = {});
 
 /// What to say of a broker that is gone before its time.
 Error broker_ended();

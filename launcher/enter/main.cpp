@@ -101,7 +101,7 @@ StepRecord make_step_record(const Credentials& user, const RunCall& call) {
   return step;
 }
 
-Entry enter_step(const Credentials& user, const RunCall& call, bool& heard) {
+void enter_step(const Credentials& user, const RunCall& call, Entry& entry) {
   const std::string directory = run_directory(kStateDirectory, user.uid, digest_run(user, call));
   const BrokerProgram program{BERTH_LIBEXECDIR "/berth-broker", kPolicyPath, kStateDirectory};
   for (int attempt = 0; attempt < kMostBrokers; ++attempt) {
@@ -109,22 +109,21 @@ Entry enter_step(const Credentials& user, const RunCall& call, bool& heard) {
       const UniqueFd control = start_broker(program, listener);
       send_message(control.get(), to_json_value(make_step_record(user, call)));
     });
-    auto entry =
-        request_entry(std::move(broker), {{"local_rank", call.context.local_rank}, {"rank", call.context.rank}}, say,
-                      heard, call.request.stats ? std::vector{STDERR_FILENO} : std::vector<int>{});
-    if (entry) return std::move(*entry);
+    if (request_entry(entry, std::move(broker), {{"local_rank", call.context.local_rank}, {"rank", call.context.rank}},
+                      say, call.request.stats ? std::vector{STDERR_FILENO} : std::vector<int>{}))
+      return;
   }
   throw broker_ended();
 }
 
-void become_rank(RunCall call, int& exit_code, bool& heard) {
+void become_rank(RunCall call, Entry& entry, int& exit_code) {
   open_missing_streams();
   close_inherited(call.context.pmi_fd);
   const Credentials user = read_credentials();
   become_root();
   const mode_t umask_of_user = umask(022);
 
-  Entry entry = enter_step(user, call, heard);
+  enter_step(user, call, entry);
   enter_as_root(entry);
   drop_to_user(user);
   umask(umask_of_user);
@@ -137,7 +136,7 @@ void become_rank(RunCall call, int& exit_code, bool& heard) {
   exec_command(call.command, call.environment, exit_code);
 }
 
-void run(int argc, char** argv, int& exit_code, bool& heard) {
+void run(int argc, char** argv, Entry& entry, int& exit_code) {
   const bool may_become_root = geteuid() == 0 || has_more_rights_than_user();
   act_as_user();
   const std::vector<std::string> variables = read_initial_environment(argc, argv);
@@ -146,7 +145,7 @@ void run(int argc, char** argv, int& exit_code, bool& heard) {
   const bool is_run = !words.empty() && words.front() == "run";
   const auto arguments = is_run ? parse_plain_arguments(std::span(words).subspan(1)) : std::nullopt;
   if (may_become_root && arguments)
-    return become_rank(make_run_call(*arguments, parse_environment(variables)), exit_code, heard);
+    return become_rank(make_run_call(*arguments, parse_environment(variables)), entry, exit_code);
   // It came from there, so there is no way back.
   if (std::string_view(argv[0]) == kEnterByBerth) throw lacks_rights();
   run_all_verbs(argv, variables);
@@ -157,11 +156,11 @@ void run(int argc, char** argv, int& exit_code, bool& heard) {
 
 int main(int argc, char** argv) {
   int exit_code = berth::kExitRefused;
-  bool heard = false;  // by the user, from another rank
+  berth::Entry entry;
   try {
-    berth::run(argc, argv, exit_code, heard);
+    berth::run(argc, argv, entry, exit_code);
   } catch (const berth::Error& error) {
-    if (!heard) berth::say(error.render());
+    if (!entry.heard) berth::say(error.render());
   } catch (const std::exception& error) {
     berth::say(fmt::format("berth: internal error: {}", error.what()));
   }

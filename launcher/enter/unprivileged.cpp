@@ -21,13 +21,14 @@ constexpr int kMostHolders = 8;
 
 void say(const std::string& text) { fmt::print(stderr, "{}\n", text); }
 
-Entry enter_run(const RunTask& task, std::uint64_t digest, bool& heard) {
+void enter_run(const RunTask& task, std::uint64_t digest, Entry& entry) {
   for (int attempt = 0; attempt < kMostHolders; ++attempt) {
-    auto entry = request_entry(
-        connect_or_start_holder(digest, task),
-        {{"local_rank", task.context.local_rank}, {"rank", task.context.rank}, {"cpus", to_string(read_affinity())}},
-        say, heard);
-    if (entry) return std::move(*entry);
+    if (request_entry(entry, connect_or_start_holder(digest, task),
+                      {{"local_rank", task.context.local_rank},
+                       {"rank", task.context.rank},
+                       {"cpus", to_string(read_affinity())}},
+                      say))
+      return;
   }
   throw Error(ErrorCode::internal, "cannot run this rank", "the process that plans it ended without an answer",
               "see the kernel's log: it may have run out of memory");
@@ -52,7 +53,7 @@ void give_up_rights(Entry& entry) {
   drop_to_user(read_credentials());
 }
 
-void run(const RunCall& call, const std::string& obstacle, int& exit_code, bool& heard) {
+void run(const RunCall& call, const std::string& obstacle, Entry& entry, int& exit_code) {
   auto environment = call.environment;
   const RunTask task{.request = call.request,
                      .net_is_given = std::ranges::any_of(call.options, [](const auto& o) { return o.first == "net"; }),
@@ -62,7 +63,7 @@ void run(const RunCall& call, const std::string& obstacle, int& exit_code, bool&
                      .obstacle = obstacle};
   open_missing_streams();
   close_inherited(task.context.pmi_fd);
-  Entry entry = enter_run(task, digest_run(task.user, call), heard);
+  enter_run(task, digest_run(task.user, call), entry);
   if (entry.grant.memlock) raise_memlock(*entry.grant.memlock);
   give_up_rights(entry);
   settle(entry, {});
@@ -77,11 +78,11 @@ void run(const RunCall& call, const std::string& obstacle, int& exit_code, bool&
 
 int run_unprivileged(const RunCall& call, const std::string& obstacle) {
   int exit_code = kExitRefused;
-  bool heard = false;  // by the user, from another rank
+  Entry entry;
   try {
-    run(call, obstacle, exit_code, heard);
+    run(call, obstacle, entry, exit_code);
   } catch (const Error& error) {
-    if (!heard) say(error.render());
+    if (!entry.heard) say(error.render());
   }
   return exit_code;
 }

@@ -2,13 +2,16 @@
 
 #include <linux/capability.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <catch2/catch_test_macros.hpp>
 
+#include "launcher/core/error_json.hpp"
 #include "launcher/image/child.hpp"
 #include "launcher/system/privileges.hpp"
+#include "launcher/system/records.hpp"
 #include "tests/namespaces/image_site.hpp"
 
 using namespace berth;
@@ -48,4 +51,22 @@ TEST_CASE("a rank inherits no capability of the process that started it") {
   };
   CHECK(left_over(false).find("capabilities are left") != std::string::npos);
   CHECK(left_over(true).empty());
+}
+
+// The broker refuses the others when this connection ends, and mpirun ends all ranks when the first one has failed.
+TEST_CASE("a refused rank stays connected until it has told the user why") {
+  auto [rank, broker] = make_socket_pair();
+  send_message(broker.get(), to_json_value(Error(ErrorCode::busy, "cannot give you a device", "none is free")));
+  char byte = 0;
+  const auto is_connected = [&, end = broker.get()] {
+    ssize_t received = 0;
+    while ((received = recv(end, &byte, sizeof byte, MSG_DONTWAIT)) > 0) continue;
+    return received < 0;
+  };
+  {
+    Entry entry;
+    CHECK_THROWS_AS(request_entry(entry, std::move(rank), {{"local_rank", 0}}, nullptr), Error);
+    CHECK(is_connected());
+  }
+  CHECK_FALSE(is_connected());
 }
