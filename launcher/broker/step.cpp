@@ -22,6 +22,7 @@ extern "C" {  // glibc 2.36 forgets to say so itself
 #include "launcher/broker/node_topology.hpp"
 #include "launcher/broker/slurm_job.hpp"
 #include "launcher/broker/step_socket.hpp"
+#include "launcher/image/parked_images.hpp"
 #include "launcher/image/rootfs.hpp"
 #include "launcher/system/affinity.hpp"
 #include "launcher/system/cgroup.hpp"
@@ -192,7 +193,8 @@ void Step::prepare() {
 void Step::mount() {
   const Credentials user{record_.uid, record_.gid, record_.groups};
   image_ = open_image(record_.request.image, working_directory_, user, policy_.images);
-  image_mount_ = mount_image(*image_, user, services_fd_.get());
+  image_mount_ = clone_parked_image(options_.state_directory, *image_);
+  if (!image_mount_) image_mount_ = mount_image(*image_, user, services_fd_.get());
   end_phase("image");
 }
 

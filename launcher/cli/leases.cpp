@@ -8,6 +8,7 @@
 #include "launcher/broker/berth.hpp"
 #include "launcher/cli/table.hpp"
 #include "launcher/cli/verbs.hpp"
+#include "launcher/image/parked_images.hpp"
 #include "launcher/system/irq.hpp"
 
 namespace berth {
@@ -66,8 +67,11 @@ void show_leases(const GlobalOptions& options) {
                record->owner ? fmt::format("{}", fmt::join(record->owner->ranks, ",")) : "", describe_irqs(*record),
                state_of(journal, *record)});
   }
-  if (options.json) return print_json(nlohmann::json{{"leases", records}}.dump(2));
+  nlohmann::json images = nlohmann::json::array();
+  for (const ParkedImage& image : read_parked_images(options.state_directory)) images.push_back(image.path);
+  if (options.json) return print_json(nlohmann::json{{"leases", records}, {"images", images}}.dump(2));
   fmt::print("{}", table.empty() ? "no device is parked or leased\n" : table.render());
+  for (const nlohmann::json& path : images) fmt::print("image {}: parked\n", path.get<std::string>());
 }
 
 void repair_node(std::optional<std::uint32_t> job, const GlobalOptions& options) {
@@ -85,7 +89,7 @@ void repair_node(std::optional<std::uint32_t> job, const GlobalOptions& options)
 }  // namespace
 
 void add_leases_verb(CLI::App& app, GlobalOptions& options) {
-  CLI::App* verb = app.add_subcommand("leases", "Show which devices are parked, and who holds them.");
+  CLI::App* verb = app.add_subcommand("leases", "Show which devices and images are parked, and who holds devices.");
   verb->callback([&options] { show_leases(options); });
 }
 

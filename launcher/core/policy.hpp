@@ -125,6 +125,7 @@ enum class KernelMount { never, trusted };
 struct ImagePolicy {
   std::vector<std::string> paths;                   ///< directories (or single images) below which images may lie
   KernelMount kernel_mount = KernelMount::trusted;  ///< trusted: root-owned and writable by root alone, all the way up
+  std::vector<std::string> parked = {};             ///< image files that `berth park` keeps mounted
   bool operator==(const ImagePolicy&) const = default;
 };
 

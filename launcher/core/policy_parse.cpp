@@ -52,6 +52,7 @@ ImagePolicy parse_images(const PolicySection& section) {
     }
     images.kernel_mount = kernel_mount->text == "never" ? KernelMount::never : KernelMount::trusted;
   }
+  images.parked = parse_paths(section, "parked");
   return images;
 }
 
@@ -199,7 +200,8 @@ Policy parse_policy(std::string_view text, const std::string& source) {
   if (root.has("allow") && policy.allow.empty()) {
     root.refuse("allow", "'allow' is an empty list", "leave the key out to allow everybody, or add [[allow]] rules");
   }
-  if (const auto images = root.section("images", {"paths", "kernel_mount"})) policy.images = parse_images(*images);
+  if (const auto images = root.section("images", {"paths", "kernel_mount", "parked"}))
+    policy.images = parse_images(*images);
   if (const auto mounts = root.section("mounts", {"home", "working_directory", "allowed", "always", "devices"})) {
     policy.mounts = parse_mounts(*mounts);
   }

@@ -158,6 +158,13 @@ Findings check_images(const NodeFacts& facts) {
                           "", ""});
     }
   }
+  for (const ParkedImageFacts& image : facts.parked_images)
+    findings.push_back(
+        image.is_parked ? Finding{Severity::ok, fmt::format("{} is parked", image.path), "", ""}
+                        : Finding{Severity::note, fmt::format("{} is not parked", image.path),
+                                  "the policy wants it to be; it is not there, has changed, or nobody has parked it, "
+                                  "so each run mounts it anew",
+                                  fmt::format("berth park {}", image.path)});
   return findings;
 }
 

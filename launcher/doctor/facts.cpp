@@ -16,6 +16,7 @@
 
 #include "launcher/broker/onload.hpp"
 #include "launcher/doctor/slurm_facts.hpp"
+#include "launcher/image/parked_images.hpp"
 #include "launcher/system/policy_file.hpp"
 #include "launcher/system/process.hpp"
 #include "launcher/system/root_dir.hpp"
@@ -139,6 +140,14 @@ std::vector<ImagePathFacts> read_image_paths(const PolicyFacts& policy) {
   return paths;
 }
 
+std::vector<ParkedImageFacts> read_parked_images(const PolicyFacts& policy, const std::string& state_directory) {
+  std::vector<ParkedImageFacts> images;
+  if (!policy.policy) return images;
+  for (const std::string& path : policy.policy->images.parked)
+    images.push_back({path, is_parked(state_directory, path)});
+  return images;
+}
+
 /// VFs whose netdev is up and without carrier although their PF has one.
 std::vector<std::string> read_vfs_without_carrier(const RootDir& root, const Inventory& inventory) {
   const auto carrier = [&](const std::string& netdev) {
@@ -189,6 +198,7 @@ NodeFacts read_node_facts(Inventory inventory, const DoctorOptions& options) {
   facts.vfs_without_carrier = read_vfs_without_carrier(root, facts.inventory);
   facts.policy = read_policy(options.policy_path);
   facts.image_paths = read_image_paths(facts.policy);
+  if (facts.is_root) facts.parked_images = read_parked_images(facts.policy, options.state_directory);
   for (const char* program :
        {"/usr/bin/squashfuse_ll", "/usr/bin/squashfuse", "/usr/local/bin/squashfuse_ll", "/usr/local/bin/squashfuse"})
     facts.has_squashfuse = facts.has_squashfuse || access(program, X_OK) == 0;

@@ -40,6 +40,12 @@ struct ImagePathFacts {
   bool is_trusted = false;  ///< root's all the way up
 };
 
+/// One that the policy wants parked.
+struct ParkedImageFacts {
+  std::string path;
+  bool is_parked = false;  ///< as it is now
+};
+
 struct SlurmFacts {
   std::map<std::string, std::string> configuration;  ///< of `scontrol show config`; empty: no answer
   std::string plugstack_path;
@@ -73,6 +79,7 @@ struct NodeFacts {
   std::vector<std::string> vfs_without_carrier;  ///< netdevs of VFs that are up while their cable seems to be out
   PolicyFacts policy;
   std::vector<ImagePathFacts> image_paths;
+  std::vector<ParkedImageFacts> parked_images;  ///< only root can tell
   bool has_squashfuse = false;
   bool fuse_is_open = false;  ///< /dev/fuse, to everybody
   std::string run_obstacle;   ///< why berth-enter has no rights; empty: it has them

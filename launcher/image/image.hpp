@@ -21,7 +21,7 @@ struct OpenImage {
   ImageFormat format = ImageFormat::directory;
   std::uint64_t offset = 0;       ///< bytes: where the squashfs begins in the file
   std::uint64_t size = 0;         ///< bytes: 0 for a directory
-  bool kernel_mountable = false;  ///< trusted by policy: the kernel may parse it
+  bool kernel_mountable = false;  ///< trusted by policy, and whole sectors: the kernel may parse it, and can
 };
 
 /// Opens `path` with the user's rights (so that NFS root_squash and unreadable parents behave as for the user), and

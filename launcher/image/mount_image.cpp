@@ -12,19 +12,10 @@ namespace berth {
 
 namespace {
 
-constexpr std::uint64_t kSector = 512;  // bytes: loop devices come in whole sectors
 constexpr std::uint64_t kAttributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
 
-std::uint64_t round_up(std::uint64_t size) { return (size + kSector - 1) / kSector * kSector; }
-
-// A file that ends within a sector loses the rest of it in a loop device (mksquashfs -nopad makes such files).
-bool fills_its_sectors(const OpenImage& image) {
-  const struct stat status = read_status(image.fd.get(), image.path);
-  return round_up(image.size) <= static_cast<std::uint64_t>(status.st_size) - image.offset;
-}
-
 UniqueFd mount_by_kernel(const OpenImage& image) {
-  const LoopDevice loop = attach_loop(image.fd.get(), image.offset, round_up(image.size), image.path);
+  const LoopDevice loop = attach_loop(image.fd.get(), image.offset, round_up_to_sector(image.size), image.path);
   try {
     return create_mount("squashfs", {{"source", loop.path}, {"ro", ""}}, kAttributes);
   } catch (Error& error) {
@@ -49,7 +40,7 @@ UniqueFd mount_directory(const OpenImage& image) {
 
 UniqueFd mount_image(const OpenImage& image, const Credentials& user, int cgroup) {
   if (image.format == ImageFormat::directory) return mount_directory(image);
-  if (image.kernel_mountable && fills_its_sectors(image)) return mount_by_kernel(image);
+  if (image.kernel_mountable) return mount_by_kernel(image);
   return mount_with_squashfuse(image, user, cgroup);
 }
 

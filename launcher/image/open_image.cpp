@@ -15,6 +15,7 @@
 #include "launcher/image/image.hpp"
 #include "launcher/image/sif.hpp"
 #include "launcher/image/squashfs.hpp"
+#include "launcher/system/loop.hpp"
 #include "launcher/system/mounts.hpp"
 
 namespace berth {
@@ -216,7 +217,8 @@ OpenImage open_image(const std::string& path, const std::string& working_directo
   image.size = finding.extent.size;
   check_allowed(image, path, policy);
   image.kernel_mountable = image.format == ImageFormat::directory ||
-                           (policy.kernel_mount == KernelMount::trusted && is_trusted(image.path, answer.fd.get()));
+                           (policy.kernel_mount == KernelMount::trusted && is_trusted(image.path, answer.fd.get()) &&
+                            round_up_to_sector(image.size) <= file_size - image.offset);
   image.fd = std::move(answer.fd);
   return image;
 }

@@ -8,6 +8,13 @@
 
 namespace berth {
 
+/// A loop device has whole sectors: bytes that one needs for `size` bytes. A file that ends within a sector loses the
+/// rest of it (mksquashfs -nopad makes such files).
+constexpr std::uint64_t round_up_to_sector(std::uint64_t size) {
+  constexpr std::uint64_t kSector = 512;  // bytes
+  return (size + kSector - 1) / kSector * kSector;
+}
+
 struct LoopDevice {
   UniqueFd fd;       ///< keeps the device until somebody else (a mount) holds it
   std::string path;  ///< "/dev/loop7"

@@ -68,6 +68,44 @@ check "the rest of the pool comes home" test "$(grep -c '"ok": true' <<<"$out")"
 run "$berth" leases "${node[@]}"
 check "nothing is left" says "$out" 'no device is parked'
 
+mkdir -m 755 /run/site /run/tree
+images=(/run/site/v1.sqsh /run/site/v2.sqsh)
+for image in "${images[@]}"; do mksquashfs /run/tree "$image" -quiet -no-progress >/dev/null; done
+ln -s v1.sqsh /run/site/current.sqsh
+printf '[images]\npaths = ["/run/site"]\nparked = ["/run/site/current.sqsh", "/run/site/gone.sqsh"]\n' >>/run/policy.toml
+loops() { cat /sys/block/loop*/loop/backing_file 2>/dev/null | grep -c '^/run/site/'; }
+none_mounted() { [[ $(loops) == 0 ]]; }
+run "$berth" park later --json "${node[@]}"
+check "parking a pool parks no image" test "$(loops)" = 0
+"$berth" unpark later "${node[@]}" >/dev/null
+run "$berth" park /run/site/current.sqsh "${node[@]}"
+check "an image is parked alone" says "$out" '^1 of 1 images parked$'
+check "no device with it" test "$(wc -l <<<"$out")" = 2
+run "$berth" park --boot "${node[@]}"
+check "the boot parks images" says "$out" '^/run/site/current.sqsh  mounted already$'
+check "an image that is not there fails" test "$code" = 1
+check "and is said" says "$err" "cannot use image '/run/site/gone.sqsh'"
+check "the others are parked" says "$out" '^1 of 2 images parked$'
+run "$berth" leases "${node[@]}"
+check "leases lists it by its real path" says "$out" '^image /run/site/v1.sqsh: parked$'
+ln -sfn v2.sqsh /run/site/current.sqsh
+run "$berth" doctor "${node[@]}"
+check "doctor tells that the link leads elsewhere now" says "$out" 'current.sqsh is not parked'
+run "$berth" park --boot "${node[@]}"
+run "$berth" leases --json "${node[@]}"
+check_equal "the new image takes the place of the old one" "['/run/site/v2.sqsh']" \
+  "$(python3 -c 'import json, sys; print(json.load(sys.stdin)["images"])' <<<"$out")"
+run "$berth" park /run/site/v1.sqsh "${node[@]}"
+check "an image that the policy does not list" says "$err" 'does not list it'
+run "$berth" unpark /run/site/v1.sqsh "${node[@]}"
+check "an image that is not parked" says "$err" "no parked image '/run/site/v1.sqsh'"
+run "$berth" unpark /run/site/current.sqsh "${node[@]}"
+check "unparked by the link" says "$out" '^/run/site/v2.sqsh  unmounted$'
+run "$berth" park --boot "${node[@]}"
+run "$berth" unpark --all --json "${node[@]}"
+check "all come home, images as well" test "$(grep -c '"ok": true' <<<"$out")" = 4
+check "no image is left mounted" eventually none_mounted
+
 sed -i 's/port0/gone0/' /run/policy.toml
 run "$berth" park --boot "${node[@]}"
 check "a vanished parent fails" test "$code" = 1

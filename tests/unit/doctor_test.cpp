@@ -213,6 +213,9 @@ TEST_CASE("Images", "[doctor]") {
                   [](NodeFacts& facts) { facts.image_paths[0].is_trusted = false; });
   check_complaint("note images: no image is allowed", "images.paths",
                   [](NodeFacts& facts) { facts.image_paths.clear(); });
+  check_complaint("note images: /images/a.sqsh is not parked", "berth park /images/a.sqsh", [](NodeFacts& facts) {
+    facts.parked_images = {{"/images/a.sqsh", false}, {"/images/b.sqsh", true}};
+  });
   NodeFacts fuse = healthy_node();
   fuse.image_paths[0].is_trusted = false;
   fuse.has_squashfuse = true;

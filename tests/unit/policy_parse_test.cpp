@@ -59,6 +59,7 @@ max_devices = 4
 [images]
 paths = ["/opt//images/", "/home"]
 kernel_mount = "never"
+parked = ["/opt/images/app.sqsh"]
 [mounts]
 home = false
 working_directory = false
@@ -108,7 +109,7 @@ memlock = "8GiB"
   shares.rdma = {RdmaMode::shared, {}, {}, true, true, ""};
   CHECK(policy.pools[2] == shares);
   CHECK(policy.allow == std::vector<AllowRule>{{{"alice"}, {"hpc"}, {"proj"}, {"fast", "*"}, 4U}});
-  CHECK(policy.images == ImagePolicy{{"/opt/images", "/home"}, KernelMount::never});
+  CHECK(policy.images == ImagePolicy{{"/opt/images", "/home"}, KernelMount::never, {"/opt/images/app.sqsh"}});
   CHECK(policy.mounts == MountPolicy{false, false, {"/scratch"}, {{"/data", "/in", true}}, {"/dev/nvidia*"}});
   using Action = EnvironmentChange::Action;
   CHECK(policy.environment == std::vector<EnvironmentChange>{{Action::unset, "LD_PRELOAD", ""},
@@ -250,6 +251,7 @@ TEST_CASE("Refusals name the place, the mistake and the remedy", "[policy_parse]
       {kHeader + "[images]\npaths = [\"/opt/../etc\"]\n", "is not an absolute path"},
       {kHeader + "[images]\npaths = \"/opt\"\n", "'paths' must be an array of strings, not a string"},
       {kHeader + "[images]\nkernel_mount = \"always\"\n", "kernel_mount = \"always\" is none of trusted, never"},
+      {kHeader + "[images]\nparked = [\"app.sqsh\"]\n", "3:11: [images]: 'app.sqsh' is not an absolute path"},
       {kHeader + "[mounts]\nhome = \"yes\"\n", "3:8: [mounts]: 'home' must be true or false, not a string"},
       {kHeader + "[mounts]\nallowed = [\"scratch\"]\n", "is not an absolute path"},
       {kHeader + "[mounts]\nalways = [\"/a:/proc\"]\n", "3:11: [mounts]: cannot mount on '/proc'"},

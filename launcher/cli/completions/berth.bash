@@ -25,6 +25,10 @@ _berth() {
     --node-name | --pool | --mount | --env | --wait | --devices | --gpus | --ranks | -n | --vfs | --cpu-mask | --slurm-job | --gres | --job | --watch) return ;;
   esac
 
+  if [[ $verb == @(park|unpark) && $word == /* ]]; then # an image
+    compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$word")
+    return
+  fi
   local words=''
   case $verb in
     '') words="$verbs $global" ;;
