@@ -55,7 +55,7 @@ bool has_word(const std::string& text, const std::string& word) {
 }
 
 /// Whether the kernel's module list has NAME.ko, compressed or not; '-' and '_' are the same in names of modules.
-bool lists_module(const std::string& list, std::string name) {
+bool lists_module(const std::string& list, const std::string& name) {
   std::string dashed = name;
   std::ranges::replace(dashed, '_', '-');
   return list.find("/" + name + ".ko") != std::string::npos || list.find("/" + dashed + ".ko") != std::string::npos;
