@@ -138,19 +138,21 @@ std::vector<Outcome> park_devices(const Policy& policy, const std::vector<std::s
   return outcomes;
 }
 
+void check_listed(const Policy& policy, const std::vector<std::string>& names) {
+  for (const std::string& name : names)
+    if (is_image(name) && std::ranges::find(policy.images.parked, name) == policy.images.parked.end())
+      throw Error(ErrorCode::usage, fmt::format("cannot park image '{}'", name),
+                  fmt::format("`parked` in [images] of {} does not list it", policy.source), "add it there");
+}
+
 /// Those that the policy lists, or of them those that are named. What these files held before is unmounted, and so is
 /// what is not listed, if nothing is named.
 std::vector<Outcome> park_images(const Policy& policy, const std::vector<std::string>& names,
                                  const std::string& state_directory) {
-  const std::vector<std::string>& listed = policy.images.parked;
-  for (const std::string& name : names)
-    if (is_image(name) && std::ranges::find(listed, name) == listed.end())
-      throw Error(ErrorCode::usage, fmt::format("cannot park image '{}'", name),
-                  fmt::format("`parked` in [images] of {} does not list it", policy.source), "add it there");
   std::vector<Outcome> outcomes;
   std::set<std::string> keys;
   std::set<std::string> paths;  // without links, which may lead to another image now
-  for (const std::string& path : listed) {
+  for (const std::string& path : policy.images.parked) {
     if (!names.empty() && std::ranges::find(names, path) == names.end()) continue;
     attempt(outcomes.emplace_back(Outcome{path, {}, {}}), [&] {
       const OpenImage image = open_image(path, "/", read_credentials(), policy.images);
@@ -160,14 +162,21 @@ std::vector<Outcome> park_images(const Policy& policy, const std::vector<std::st
       return is_new ? "mounted" : "mounted already";
     });
   }
-  for (const ParkedImage& image : read_parked_images(state_directory))
-    if (!keys.contains(image.key) && (names.empty() || paths.contains(image.path)))
+  for (const ParkedImage& image : read_parked_images(state_directory)) {
+    if (keys.contains(image.key) || (!names.empty() && !paths.contains(image.path))) continue;
+    Outcome former{image.path, {}, {}};
+    attempt(former, [&] {
       unpark_image(state_directory, image);
+      return "unmounted";
+    });
+    if (former.error) outcomes.push_back(std::move(former));
+  }
   return outcomes;
 }
 
 void park_all(const std::vector<std::string>& names, bool boot, GlobalOptions& options) {
   const Policy policy = read_policy_file(options.policy_path);
+  check_listed(policy, names);
   const std::vector<Outcome> devices = park_devices(policy, names, boot, options);
   report(devices, park_images(policy, names, options.state_directory), true, options);
 }
