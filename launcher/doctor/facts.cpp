@@ -140,7 +140,7 @@ std::vector<ImagePathFacts> read_image_paths(const PolicyFacts& policy) {
   return paths;
 }
 
-std::vector<ParkedImageFacts> read_parked_images(const PolicyFacts& policy, const std::string& state_directory) {
+std::vector<ParkedImageFacts> look_for_parked_images(const PolicyFacts& policy, const std::string& state_directory) {
   std::vector<ParkedImageFacts> images;
   if (!policy.policy) return images;
   for (const std::string& path : policy.policy->images.parked)
@@ -198,7 +198,7 @@ NodeFacts read_node_facts(Inventory inventory, const DoctorOptions& options) {
   facts.vfs_without_carrier = read_vfs_without_carrier(root, facts.inventory);
   facts.policy = read_policy(options.policy_path);
   facts.image_paths = read_image_paths(facts.policy);
-  if (facts.is_root) facts.parked_images = read_parked_images(facts.policy, options.state_directory);
+  if (facts.is_root) facts.parked_images = look_for_parked_images(facts.policy, options.state_directory);
   for (const char* program :
        {"/usr/bin/squashfuse_ll", "/usr/bin/squashfuse", "/usr/local/bin/squashfuse_ll", "/usr/local/bin/squashfuse"})
     facts.has_squashfuse = facts.has_squashfuse || access(program, X_OK) == 0;

@@ -8,10 +8,13 @@
 #include <unistd.h>
 
 #include <catch2/catch_test_macros.hpp>
+#include <chrono>
+#include <utility>
 
 #include "launcher/core/error.hpp"
 #include "launcher/image/child.hpp"
 #include "launcher/system/mounts.hpp"
+#include "launcher/system/polling.hpp"
 #include "tests/namespaces/image_site.hpp"
 #include "tests/namespaces/private_namespaces.hpp"
 
@@ -33,6 +36,19 @@ dev_t file_system_of(const UniqueFd& mount) { return read_status(mount.get(), "t
 /// A file in the image.
 std::string read_in(const UniqueFd& mount, const std::string& path) {
   return slurp(fmt::format("/proc/self/fd/{}/{}", mount.get(), path));
+}
+
+/// The kernel's clock for files ticks every few milliseconds: waits until a change would show in the image's file.
+void await_next_tick() {
+  const auto changed = [](const std::string& path) {
+    struct stat file {};
+    REQUIRE(stat(path.c_str(), &file) == 0);
+    return std::pair(file.st_ctim.tv_sec, file.st_ctim.tv_nsec);
+  };
+  REQUIRE(poll_until(std::chrono::seconds(1), [&] {
+    run("touch /mnt/clock");
+    return changed("/mnt/clock") > changed(kImage);
+  }));
 }
 
 void unpark_everything() {
@@ -98,7 +114,7 @@ TEST_CASE("a file that was replaced or written to is not the image that was park
     ImageSite::make_squashfs(kImage, "echo first > etc/name");
     run("cp " + other + " /mnt/images/copy.sqsh");
     park_image(kState, site.open(kImage));
-    usleep(20000);  // the kernel's clock of files ticks at least as often
+    await_next_tick();
     run(change);
     CHECK_FALSE(is_parked(kState, kImage));
     CHECK_FALSE(clone_parked_image(kState, site.open(kImage)));
